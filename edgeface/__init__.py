@@ -1,0 +1,3 @@
+"""Train, export and run face verification on the edge."""
+
+__version__ = "0.1.0"

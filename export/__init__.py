@@ -1,0 +1,1 @@
+"""Checkpoint or foreign ONNX in, verified bundle out."""

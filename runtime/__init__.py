@@ -1,0 +1,1 @@
+"""Bundle and camera in, decisions out. Never imports torch or onnx."""

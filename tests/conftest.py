@@ -1,0 +1,17 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real faces and peers, outside the project; tests that need it skip where it is not."""
+    folder = Path(os.environ.get("EDGEFACE_SHARED", ROOT.parent / "shared")) / "data"
+    if not (folder / "lfw" / "pairs.txt").is_file():
+        pytest.skip(f"real data not found in {folder}; set EDGEFACE_SHARED to use it")
+    return folder

@@ -1,0 +1,96 @@
+"""The rules of the house that a reader could break by accident."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "onnx", "onnxscript", "matplotlib", "safetensors"}
+
+ROOMS = {  # room: what it may import of the project; a room may always import itself
+    "contracts": set(),
+    "data": {"contracts"},
+    "losses": {"contracts"},
+    "models": {"contracts"},
+    "runtime": {"contracts"},
+    "evaluation": {"contracts", "data", "models", "training.checkpoint", "runtime"},
+    "training": {"contracts", "data", "losses", "models", "evaluation", "runtime"},
+    "export": {"contracts", "data", "models", "training.checkpoint", "evaluation", "runtime"},
+}
+
+
+def sources(room):
+    if room == "contracts":
+        return [p for p in (ROOT / "edgeface").glob("*.py") if p.stem not in ("cli", "__main__", "demo")]
+    folder = ROOT / room if room in ("export", "runtime") else ROOT / "edgeface" / room
+    return sorted(folder.rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room_of(module):
+    parts = module.split(".")
+    if parts[0] != "edgeface":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "contracts"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way(room):
+    wrong = []
+    for path in sources(room):
+        for module in imports(path):
+            target = room_of(module)
+            allowed = ROOMS[room] | {room}
+            inner = ".".join(module.split(".")[1:3])
+            if target is not None and target not in allowed and inner not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", ["contracts", "runtime"])
+def test_devices_need_no_torch(room):
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources(room)
+        for module in imports(path)
+        if module.split(".")[0] in HEAVY
+    ]
+    assert not wrong
+
+
+def test_the_runtime_imports_without_torch_and_onnx():
+    modules = [f"edgeface.runtime.{p.stem}" for p in sources("runtime") if p.stem != "__init__"]
+    block = "; ".join(f"sys.modules['{name}'] = None" for name in sorted(HEAVY))
+    code = f"import sys, importlib; {block}; [importlib.import_module(m) for m in {modules!r}]"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, edgeface.cli; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert not {"numpy", "cv2", "torch", "onnx", "onnxruntime", "pydantic"} & set(loaded.stdout.split())
+
+
+def test_every_package_is_listed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(("edgeface", *path.parent.relative_to(ROOT / "edgeface").parts))
+        for path in (ROOT / "edgeface").rglob("__init__.py")
+    } | {f"edgeface.{name}" for name in ("export", "runtime")}
+    assert listed == found
+
+
+def test_the_links_lead_where_the_files_are():
+    for name in ("export", "runtime"):
+        assert (ROOT / "edgeface" / name).resolve() == ROOT / name
