@@ -1,0 +1,210 @@
+"""The manifest: what a bundle holds, what it expects, what it scores and under which licences."""
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgeface.errors import BundleError
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_NAME: Final = "manifest.json"
+
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+_SAFE_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Record):
+    """One file of the bundle. `bytes` is its size."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=1)
+
+
+class EmbedderContract(_Record):
+    """What every embedder of a bundle takes and gives.
+
+    Input: (N, size, size, 3) uint8 RGB, aligned to the template. Output: (N, dimension) float32 of unit length.
+    """
+
+    version: Literal[1] = 1
+    input: str = "faces"
+    output: str = "embeddings"
+    layout: Literal["NHWC"] = "NHWC"
+    dtype: Literal["uint8"] = "uint8"
+    channel_order: Literal["RGB"] = "RGB"
+    size: int = Field(default=112, ge=1, le=1024)
+    template: Literal["arcface-112"] = "arcface-112"
+    dimension: int = Field(ge=1, le=65536)
+    normalised: Literal[True] = True
+
+
+class Quantization(_Record):
+    """How an int8 network was quantized."""
+
+    target: str
+    activations: str
+    weights: str
+    per_channel: bool
+    reduce_range: bool
+    method: str
+    float_nodes: tuple[str, ...] = ()
+
+
+class Accuracy(_Record):
+    """Verification accuracy of one precision on named pairs."""
+
+    protocol: str
+    pairs: int = Field(ge=1)
+    accuracy: Rate
+    accuracy_se: float = Field(ge=0)
+    eer: Rate
+    tar: dict[str, Rate]
+
+
+class PrecisionEntry(_Record):
+    """One precision of the embedder.
+
+    `min_cosine` and `mean_cosine` compare its embeddings with those of the network it was made from, on
+    `parity_images` aligned faces. `latency_ms` is the median for one face on one thread, by provider.
+    """
+
+    file: str
+    parity_images: int = Field(ge=1)
+    min_cosine: Cosine
+    mean_cosine: Cosine
+    latency_ms: dict[str, float]
+    quantization: Quantization | None = None
+    accuracy: Accuracy | None = None
+
+
+class Threshold(_Record):
+    """A cosine from which on two faces count as one person, and where it comes from.
+
+    `fmr` is what the pairs support; it is larger than `asked_fmr` when they were too few for that.
+    """
+
+    asked_fmr: float = Field(gt=0, lt=1)
+    fmr: float = Field(gt=0, lt=1)
+    cosine: float = Field(ge=-1.001, le=1.001)
+    interval: tuple[float, float]
+    precision: str
+    pairs: int = Field(ge=1)
+    tar: Rate | None = None
+    data: str
+
+
+class DetectorEntry(_Record):
+    """The face detector of the bundle. `format` is `yunet` or `detector/1`."""
+
+    file: str
+    format: str
+    min_score: Rate
+
+
+class Calibration(_Record):
+    """The faces that fixed the quantization ranges. `sha256` is over their pixels, in order."""
+
+    source: str
+    images: int = Field(ge=1)
+    sha256: Sha256
+
+
+class Licences(_Record):
+    """SPDX identifiers or plain words for each thing that has a licence of its own."""
+
+    code: str = "MIT"
+    weights: str = "not stated"
+    data: str = "not stated"
+
+
+class Manifest(_Record):
+    """Everything a device needs to know about a bundle; see `Manifest.parse` for reading one.
+
+    `space` identifies the embedding space: templates of one space are never compared with another's.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    space: Sha256
+    embedder: EmbedderContract
+    precisions: dict[str, PrecisionEntry] = Field(min_length=1)
+    detector: DetectorEntry | None = None
+    thresholds: tuple[Threshold, ...] = ()
+    calibration: Calibration | None = None
+    opset: int
+    ir_version: int
+    origin: dict[str, str | int | float | None] = {}
+    tools: dict[str, str] = {}
+    licences: Licences = Licences()
+    files: dict[str, FileEntry]
+
+    @field_validator("files")
+    @classmethod
+    def _names_are_plain(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not _SAFE_NAME.match(name) or name == MANIFEST_NAME:
+                raise ValueError(f"{name!r} is not a plain file name")
+        return files
+
+    @model_validator(mode="after")
+    def _networks_are_listed(self) -> "Manifest":
+        named = [entry.file for entry in self.precisions.values()] + ([self.detector.file] if self.detector else [])
+        missing = [name for name in named if name not in self.files]
+        if missing:
+            raise ValueError(f"no hash for {', '.join(missing)}")
+        return self
+
+    @classmethod
+    def parse(cls, data: bytes, name: str = MANIFEST_NAME) -> "Manifest":
+        """Read a manifest from JSON.
+
+        Raises:
+            BundleError: not JSON, a field is missing, unknown or out of range, or another schema version.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            if place == "schema_version":
+                raise BundleError(
+                    f"{name} has schema version {first['input']!r}, this edgeface reads {SCHEMA_VERSION}; "
+                    "export the bundle again or install the edgeface that wrote it"
+                ) from None
+            raise BundleError(f"{name} is not a valid manifest: {place}: {first['msg']}; export it again") from None
+
+    def to_json(self) -> bytes:
+        """Write the manifest as indented JSON, ending in a newline."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    def fastest_precision(self, provider: str = "cpu") -> str:
+        """Return the precision with the lowest measured latency; a tie goes to the one listed first."""
+        return min(self.precisions, key=lambda name: self.precisions[name].latency_ms.get(provider, float("inf")))
+
+    def threshold_for(self, precision: str, fmr: float | None = None) -> Threshold:
+        """Return the threshold of a precision for a false match rate, the strictest stored one by default.
+
+        Raises:
+            BundleError: there is none for that precision, or none as strict as `fmr`.
+        """
+        stored = sorted((t for t in self.thresholds if t.precision == precision), key=lambda t: t.fmr)
+        if not stored:
+            raise BundleError(
+                f"bundle {self.name} has no threshold for {precision}; export it again with labelled pairs "
+                "(--data, --pairs) or give --threshold"
+            )
+        if fmr is None:
+            return stored[0]
+        for threshold in stored:
+            if abs(threshold.asked_fmr - fmr) <= 1e-9:
+                return threshold
+        rates = ", ".join(f"{t.asked_fmr:g}" for t in stored)
+        raise BundleError(f"bundle {self.name} has no threshold for FMR {fmr:g} at {precision}; it has: {rates}")
