@@ -1,0 +1,103 @@
+"""Face detectors: one protocol, and networks recognised by what they are.
+
+Detector            what the camera loop and the aligner need
+├── YuNetDetector   OpenCV Zoo, runtime/yunet.py
+├── EdgeDetector    our own format, runtime/edge_detector.py
+└── FixedDetector   says what it was told to; for tests
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import BundleError
+from edgeface.runtime import edge_detector, yunet
+from edgeface.runtime.detections import Detections, DetectorSettings
+from edgeface.runtime.edge_detector import EdgeDetector
+from edgeface.runtime.session import open_session
+from edgeface.runtime.yunet import YuNetDetector
+
+__all__ = [
+    "Detections",
+    "Detector",
+    "DetectorSettings",
+    "EdgeDetector",
+    "FixedDetector",
+    "YuNetDetector",
+    "open_detector",
+]
+
+
+class Detector(Protocol):
+    """Anything that finds faces in pictures."""
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """Find the faces in `image`, (H, W, 3) uint8 RGB of any size."""
+        ...
+
+
+class FixedDetector:
+    """A detector for tests: gives back what it was made with, one answer for each picture, then none.
+
+    Args:
+        answers: what to find in the first picture, the second, ...; a single `Detections` is found in each one.
+    """
+
+    def __init__(self, answers: Detections | Sequence[Detections]) -> None:
+        self._always = answers if isinstance(answers, Detections) else None
+        self._answers = [] if isinstance(answers, Detections) else list(answers)
+        self.seen: list[tuple[int, ...]] = []
+        """Shapes of the pictures it was shown."""
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """Return the next answer, whatever the picture."""
+        self.seen.append(image.shape)
+        if self._always is not None:
+            return self._always
+        return self._answers.pop(0) if self._answers else Detections.empty()
+
+
+def open_detector(
+    model: bytes,
+    *,
+    provider: str = "auto",
+    threads: int = 1,
+    min_score: float | None = None,
+    max_side: int = 640,
+    iou: float = 0.3,
+    max_faces: int = 100,
+    name: str = "detector",
+) -> YuNetDetector | EdgeDetector:
+    """Load a face detector, whichever of the known formats it has.
+
+    Args:
+        model: the ONNX file's bytes, already verified.
+        provider: as `edgeface.runtime.session.open_session`.
+        threads: as `edgeface.runtime.session.open_session`.
+        min_score: faces with a lower score are not reported; None takes what the network's maker advises.
+        max_side: a larger picture is shrunk until its longest side is this, in pixels.
+        iou: of two boxes that overlap more than this the better one stays.
+        max_faces: at most so many faces are reported, the best ones.
+        name: what to call the network in an error.
+
+    Raises:
+        BundleError: the network is neither YuNet nor in our own format.
+        ConfigError: an option is out of range.
+        ProviderError: as `edgeface.runtime.session.open_session`.
+    """
+    session = open_session(model, provider=provider, threads=threads, name=name)
+    make: type[YuNetDetector] | type[EdgeDetector]
+    if edge_detector.FORMAT_KEY in session.metadata:
+        make, advised = EdgeDetector, edge_detector.advised_min_score(session, name)
+    elif yunet.OUTPUTS.issubset(tensor.name for tensor in session.outputs):
+        make, advised = YuNetDetector, yunet.MIN_SCORE
+    else:
+        outputs = ", ".join(tensor.name for tensor in session.outputs[:12])
+        raise BundleError(
+            f"{name} is not a face detector that this edgeface knows (outputs: {outputs}); "
+            f"use YuNet of the OpenCV Zoo or a network in the format {edge_detector.FORMAT}"
+        )
+    score = advised if min_score is None else min_score
+    return make(session, DetectorSettings(score, max_side, iou, max_faces), name)

@@ -1,0 +1,90 @@
+"""What this machine can do, and what is wrong with it."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from edgeface.errors import EdgefaceError
+from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.display import has_display
+from edgeface.runtime.embedder import bundle_embedder
+from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.session import provider_status
+from edgeface.runtime.video import list_cameras
+
+_PACKAGES: Final = (
+    "edgeface",
+    "numpy",
+    "opencv-python",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "onnx",
+)
+
+
+def examine(bundle: str | None = None, gallery: Path | None = None) -> dict[str, Any]:
+    """Examine the machine; and a bundle and a gallery if they are named.
+
+    Returns:
+        The facts of `edgeface doctor --json`. Problems are facts too: nothing is raised for them.
+    """
+    return {
+        "providers": _providers(),
+        "cameras": [{"index": camera.index, "name": camera.name} for camera in list_cameras()],
+        "display": has_display(),
+        "processor": f"{platform.machine()}{_extensions()}",
+        "bundle": None if bundle is None else _check_bundle(bundle),
+        "gallery": None if gallery is None else _check_gallery(gallery),
+        "versions": {"python": platform.python_version()} | _versions(),
+    }
+
+
+def _providers() -> list[dict[str, Any]]:
+    try:
+        statuses = provider_status()
+    except EdgefaceError as error:  # onnxruntime is not installed
+        return [{"name": "cpu", "works": False, "why": str(error)}]
+    return [{"name": status.name, "works": status.works, "why": status.why} for status in statuses]
+
+
+def _check_bundle(path: str) -> dict[str, Any]:
+    try:
+        opened = open_bundle(path)
+        opened.verify()
+        for precision in opened.manifest.precisions:
+            bundle_embedder(opened, precision=precision, provider="cpu")
+    except EdgefaceError as error:
+        return {"ok": False, "why": str(error)}
+    return {"ok": True, "why": None, "name": opened.manifest.name, "precisions": list(opened.manifest.precisions)}
+
+
+def _check_gallery(path: Path) -> dict[str, Any]:
+    try:
+        with Gallery(path) as opened:
+            people = opened.list()
+            opened.templates()
+    except EdgefaceError as error:
+        return {"ok": False, "why": str(error)}
+    return {"ok": True, "why": None, "people": len(people)}
+
+
+def _extensions() -> str:
+    """Name the instructions that decide how fast int8 is, as far as Linux tells."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return ""
+    known = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimddp", "i8mm") if name in flags]
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

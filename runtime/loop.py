@@ -1,0 +1,264 @@
+"""The camera loop: read, recognise, tell, draw, until the source ends or somebody stops it."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
+from edgeface.runtime.decision import DecisionSettings
+from edgeface.runtime.detections import Detections
+from edgeface.runtime.detector import Detector
+from edgeface.runtime.draw import FaceView
+from edgeface.runtime.events import Event, EventName, EventSink, FanOut, decision_event
+from edgeface.runtime.frames import Frame, FrameSource
+from edgeface.runtime.pictures import Pictures, Recorder, Screen
+from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Templates
+from edgeface.runtime.quality import QualitySettings
+from edgeface.runtime.summary import Ended, Summary
+from edgeface.runtime.timing import Laps, StageTimes
+from edgeface.runtime.tracker import Track, TrackerSettings
+
+__all__ = ["RunSettings", "Summary", "run"]
+
+logger = logging.getLogger(__name__)
+
+
+_MAX_WHY: Final = 300  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a run works.
+
+    Attributes:
+        decision: when somebody counts as recognised.
+        quality: what a face needs to be embedded; the smallest face is here.
+        tracker: when two boxes are the same face.
+        max_frames: stop after so many; None goes on to the end of the source.
+        stills: the frames are unrelated pictures, as from a folder: each face is a track of its own and is decided by
+            the one look that there is.
+        max_failures: give up after so many frames in a row that could not be processed.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    decision: DecisionSettings
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    max_frames: int | None = None
+    stills: bool = False
+    max_failures: int = 30
+
+    def __post_init__(self) -> None:
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ConfigError(f"max_frames must be at least 1, got {self.max_frames}")
+        if self.max_failures < 1:
+            raise ConfigError(f"max_failures must be at least 1, got {self.max_failures}; use for example 30")
+
+
+def run(
+    source: FrameSource,
+    detector: Detector,
+    embedder: FaceEmbedder,
+    gallery: Templates,
+    settings: RunSettings,
+    sinks: Sequence[EventSink],
+    *,
+    recorder: Callable[[tuple[int, int]], Recorder] | None = None,
+    window: Screen | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Run until the source ends or something else does; see `Ended`.
+
+    What goes wrong while it runs is not raised but told in an event and returned in the summary. Recorder and window
+    are closed; source, gallery and sinks belong to the caller.
+
+    Args:
+        source: gives the frames; they are only read.
+        detector: finds the faces.
+        embedder: embeds them, all that need it in a frame at once.
+        gallery: who is known. Changes by another process count from the next frame on.
+        settings: how the run works.
+        sinks: where events go.
+        recorder: opens a recorder for pictures of (width, height); called with the size of the first frame.
+        window: shows the pictures.
+        stop: ends the run when it is set, after the frame in work.
+
+    Raises:
+        GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
+    """
+    decision = settings.decision
+    if settings.stills:
+        decision = replace(decision, votes=1, window=1, hold=1)
+    pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker)
+    loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window))
+    return loop.run(stop or threading.Event())
+
+
+class _Loop:
+    """One run."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        pipeline: FramePipeline,
+        settings: RunSettings,
+        sinks: FanOut,
+        pictures: Pictures,
+    ) -> None:
+        self.source = source
+        self.pipeline = pipeline
+        self.settings = settings
+        self.sinks = sinks
+        self.pictures = pictures
+        self.times = StageTimes()
+        self.decisions: Counter[str] = Counter()
+        self.frames = 0
+        self.failures = 0
+        self.failures_in_a_row = 0
+        self.last_failure: str | None = None
+        self.saw_somebody: bool | None = None
+        self.is_reading = False
+        self.last_index: int | None = None
+
+    def run(self, stop: threading.Event) -> Summary:
+        ended: Ended = "error"
+        error: EdgefaceError | None = None
+        started_s = time.perf_counter()
+        try:
+            ended, error = self._run(stop)
+        except BrokenPipeError:
+            ended = "reader gone"
+        finally:
+            try:
+                self.pictures.close()
+            except EdgefaceError as raised:
+                ended, error = "error", error or raised
+        return Summary(
+            ended=ended,
+            error=error,
+            frames=self.frames,
+            seconds=time.perf_counter() - started_s,
+            faces=self.pipeline.faces,
+            embedded=self.pipeline.embedded,
+            tracks=self.pipeline.tracks,
+            decisions=dict(self.decisions),
+            failures=self.failures,
+            lost_events=self.sinks.failures,
+            threshold=self.settings.decision.threshold,
+            fmr=self.settings.decision.fmr,
+            stage_ms=self.times.percentiles(),
+        )
+
+    def _run(self, stop: threading.Event) -> tuple[Ended, EdgefaceError | None]:
+        """Process all frames, then end the tracks, whatever the frames ended with."""
+        try:
+            ended, error = self._process_frames(stop), None
+        except KeyboardInterrupt:  # where nobody turned Ctrl-C into `stop`
+            ended, error = "stopped", None
+        except EdgefaceError as raised:
+            ended, error = "error", raised
+            name: EventName = "error"
+            if self.is_reading and self.source.live:
+                name = "camera_lost"
+            self._tell(name, why=str(raised))
+        self._end_tracks(None)
+        return ended, error
+
+    def _process_frames(self, stop: threading.Event) -> Ended:
+        while not stop.is_set():
+            if self.frames == self.settings.max_frames:
+                return "max_frames"
+            laps = Laps()
+            found = Detections.empty()
+            tracks: tuple[Track, ...] = ()
+            frame = None
+            self.is_reading = True
+            try:
+                frame = self.source.read()
+                self.is_reading = False
+                if frame is None:
+                    return "end of source"
+                self.frames += 1
+                self.last_index = frame.index
+                laps.mark("read")
+                found, tracks = self.pipeline.process(frame, laps)
+                self.failures_in_a_row, self.last_failure = 0, None
+            except (GalleryError, SourceError):
+                raise
+            except Exception as error:  # one bad frame must not close the door for good
+                self._fail(error)
+            self._tell_answers(laps)
+            if frame is not None:
+                self._tell_whether_empty(laps)
+            laps.mark("events")
+            goes_on = frame is None or not self.pictures.wanted or self._draw(frame, found, tracks, laps)
+            if self.settings.stills:
+                self._end_tracks(laps)
+            self.times.add(_latency_ms(laps))
+            if not goes_on:
+                return "window closed"
+        return "stopped"
+
+    def _end_tracks(self, laps: Laps | None) -> None:
+        self.pipeline.end()
+        self._tell_answers(laps)
+
+    def _tell_answers(self, laps: Laps | None) -> None:
+        for answer in self.pipeline.drain():
+            state = answer.decision.state
+            name: EventName = "lost" if answer.is_last or state == "pending" else state
+            if name != "lost":
+                self.decisions[name] += 1
+            event = decision_event(
+                name,
+                answer.decision,
+                time=datetime.now(UTC),
+                frame=self.last_index,
+                track=answer.track,
+                quality=answer.quality,
+                latency_ms=_latency_ms(laps),
+            )
+            self.sinks.write(event)
+
+    def _tell_whether_empty(self, laps: Laps) -> None:
+        somebody = self.pipeline.sees_somebody
+        if not somebody and (self.saw_somebody is not False or self.settings.stills):
+            self._tell("no_face", laps)
+        self.saw_somebody = somebody
+
+    def _tell(self, name: EventName, laps: Laps | None = None, why: str | None = None) -> None:
+        self.sinks.write(Event(datetime.now(UTC), name, self.last_index, latency_ms=_latency_ms(laps), why=why))
+
+    def _fail(self, error: Exception) -> None:
+        """Tell of a frame that could not be processed, once for the same error in a row, and give up after many."""
+        self.failures += 1
+        self.failures_in_a_row += 1
+        text = str(error) if isinstance(error, EdgefaceError) else f"{type(error).__name__}: {error}"
+        why = " ".join(text.split())[:_MAX_WHY]
+        if why != self.last_failure:
+            logger.warning("frame not processed: %s", why, exc_info=not isinstance(error, EdgefaceError))
+            self._tell("error", why=why)
+        self.last_failure = why
+        if self.failures_in_a_row >= self.settings.max_failures:
+            raise EdgefaceError(
+                f"the last {self.failures_in_a_row} frames could not be processed: {why}; "
+                "check the source and the bundle"
+            ) from error
+
+    def _draw(self, frame: Frame, found: Detections, tracks: tuple[Track, ...], laps: Laps) -> bool:
+        views = [
+            FaceView(track.id, found.boxes[row], found.landmarks[row], self.pipeline.decision(track.id))
+            for row, track in enumerate(tracks)
+        ]
+        return self.pictures.show(frame.image, views, laps)
+
+
+def _latency_ms(laps: Laps | None) -> dict[str, float]:
+    return {**laps.ms, "total": laps.total_ms} if laps else {}

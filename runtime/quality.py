@@ -1,0 +1,152 @@
+"""Whether a face is worth looking at: size, sharpness, pose and light, cheap enough for every face."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import ConfigError
+
+_NOSE_DEPTH: Final = 0.42
+"""How far the nose stands out of the plane of eyes and mouth, in eye distances, on a mean head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What can be told about a face without knowing it.
+
+    Attributes:
+        size_px: the shorter side of its box in the frame.
+        sharpness: standard deviation of the Laplacian over that of the aligned crop. Light and contrast cancel out.
+            Between 0.13 and 0.57 on 99 of 100 faces of LFW; 0.065 is typical after a Gaussian blur of 2 px.
+        brightness: mean grey value of the middle of the aligned crop, 0 to 255.
+        yaw_deg: turned left or right, estimated from the landmarks: 0 frontal, positive if the nose points to larger
+            x. Rough, within about 15 degrees.
+        roll_deg: angle of the line between the eyes, positive clockwise in the picture.
+    """
+
+    size_px: float
+    sharpness: float
+    brightness: float
+    yaw_deg: float
+    roll_deg: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return the values by name, rounded."""
+        return {
+            "size_px": round(self.size_px, 1),
+            "sharpness": round(self.sharpness, 4),
+            "brightness": round(self.brightness, 1),
+            "yaw_deg": round(self.yaw_deg, 1),
+            "roll_deg": round(self.roll_deg, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class QualitySettings:
+    """What a face needs to be embedded.
+
+    The defaults keep out what costs matches: measured on LFW with a MobileFaceNet at FMR 1e-3, of genuine pairs 98.5 %
+    match as they are, 97 % with one face shrunk to 40 px, 94 and 82 % blurred by 2 and 2.5 px, 80 % at a mean grey of
+    11, 62 % at one of 213. Impostors never matched more often, so this gate protects the right person, not the door.
+
+    Attributes:
+        min_size_px: the shorter side of the box in the frame, in pixels.
+        min_sharpness: see `Quality.sharpness`.
+        min_brightness: mean grey value, 0 to 255.
+        max_brightness: mean grey value, 0 to 255.
+        max_yaw_deg: turned to either side.
+        max_roll_deg: tilted to either side; alignment turns the face upright, so this is wide.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    min_size_px: float = 40.0
+    min_sharpness: float = 0.05
+    min_brightness: float = 20.0
+    max_brightness: float = 220.0
+    max_yaw_deg: float = 60.0
+    max_roll_deg: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.min_size_px >= 0:
+            raise ConfigError(f"the smallest face cannot be {self.min_size_px} px; use 0 or more, for example 60")
+        if not self.min_sharpness >= 0:
+            raise ConfigError(f"min_sharpness cannot be negative, got {self.min_sharpness}; use for example 0.05")
+        if not 0 <= self.min_brightness < self.max_brightness <= 255:
+            raise ConfigError(
+                "brightness limits lie in 0 to 255, the lower one first, "
+                f"got {self.min_brightness} and {self.max_brightness}; use for example 20 and 220"
+            )
+        for name, angle in (("max_yaw_deg", self.max_yaw_deg), ("max_roll_deg", self.max_roll_deg)):
+            if not 0 <= angle <= 180:
+                raise ConfigError(f"{name} lies in 0 to 180, got {angle}; use for example 60")
+
+
+def measure(face: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], landmarks: npt.NDArray[np.floating]) -> Quality:
+    """Measure one face.
+
+    Args:
+        face: (112, 112, 3) uint8 RGB, aligned.
+        box: (4,) x, y, width, height in pixels of the frame.
+        landmarks: (5, 2) left eye, right eye, nose, left and right mouth corner in pixels of the frame.
+    """
+    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+    contrast = float(cv2.meanStdDev(grey)[1][0, 0])
+    detail = float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0])
+    edge = len(grey) // 7
+    yaw_deg, roll_deg = pose(landmarks)
+    return Quality(
+        size_px=float(min(box[2], box[3])),
+        sharpness=detail / contrast if contrast > 0 else 0.0,
+        brightness=float(cv2.mean(grey[edge:-edge, edge:-edge])[0]),
+        yaw_deg=yaw_deg,
+        roll_deg=roll_deg,
+    )
+
+
+def pose(landmarks: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Return yaw and roll in degrees, estimated from (5, 2) landmarks; see `Quality`.
+
+    With the distance d of the eyes and the depth p of the nose, a head turned by a shows eyes d cos a apart and a nose
+    p sin a off the middle line, so tan a = (offset / p) / (eyes / d).
+    """
+    (left_x, left_y), (right_x, right_y), (nose_x, nose_y), *mouth = landmarks.tolist()
+    across_x, across_y = right_x - left_x, right_y - left_y
+    eyes = math.hypot(across_x, across_y)
+    if eyes == 0:
+        return 90.0, 0.0
+    middle_x = (left_x + right_x + mouth[0][0] + mouth[1][0]) / 4
+    middle_y = (left_y + right_y + mouth[0][1] + mouth[1][1]) / 4
+    offset = ((nose_x - middle_x) * across_x + (nose_y - middle_y) * across_y) / eyes
+    yaw_deg = math.degrees(math.atan2(offset, _NOSE_DEPTH * eyes))
+    return yaw_deg, math.degrees(math.atan2(across_y, across_x))
+
+
+def too_small(box: npt.NDArray[np.floating], settings: QualitySettings) -> str | None:
+    """Say that a face is too small, from its (4,) box alone; None if it is not."""
+    size_px = float(min(box[2], box[3]))
+    if size_px >= settings.min_size_px:
+        return None
+    return f"too small: {math.floor(size_px)} px, need {settings.min_size_px:.0f}"
+
+
+def problem(quality: Quality, settings: QualitySettings) -> str | None:
+    """Say why a face is not worth embedding, the first reason that applies; None if it is."""
+    if quality.size_px < settings.min_size_px:
+        return f"too small: {math.floor(quality.size_px)} px, need {settings.min_size_px:.0f}"
+    if abs(quality.yaw_deg) > settings.max_yaw_deg:
+        return f"turned away: about {math.ceil(abs(quality.yaw_deg))}°, at most {settings.max_yaw_deg:.0f}°"
+    if abs(quality.roll_deg) > settings.max_roll_deg:
+        return f"tilted: {math.ceil(abs(quality.roll_deg))}°, at most {settings.max_roll_deg:.0f}°"
+    if quality.brightness < settings.min_brightness:
+        return f"too dark: {math.floor(quality.brightness)} of 255, need {settings.min_brightness:.0f}"
+    if quality.brightness > settings.max_brightness:
+        return f"too bright: {math.ceil(quality.brightness)} of 255, at most {settings.max_brightness:.0f}"
+    if quality.sharpness < settings.min_sharpness:
+        return f"blurred: sharpness {quality.sharpness:.3f}, need {settings.min_sharpness:.3f}"
+    return None

@@ -1,0 +1,124 @@
+"""A bundle opened for work: detector, embedder and threshold together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import BundleError, NoFaceError
+from edgeface.faces import align
+from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.detections import Detections
+from edgeface.runtime.detector import Detector, open_detector
+from edgeface.runtime.embedder import Embedder, bundle_embedder
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingThreshold:
+    """The cosine from which on two faces count as one person, and the false match rate it was chosen for.
+
+    `fmr` is None for a threshold that the user gave.
+    """
+
+    cosine: float
+    fmr: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognizer:
+    """Everything that turns a picture into embeddings and compares them."""
+
+    detector: Detector
+    embedder: Embedder
+    precision: str
+    threshold: OperatingThreshold
+    name: str
+
+    def embed_one(self, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> npt.NDArray[np.float32]:
+        """Embed the face in a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            name: what to call the picture in an error.
+            largest: with several faces, take the largest.
+
+        Returns:
+            (D,) float32 of unit length.
+
+        Raises:
+            NoFaceError: there is no face, or several and not `largest`.
+        """
+        found = one_face(self.detector.detect(image), image, name, largest=largest)
+        return self.embed_face(align(image, found.landmarks[0]))
+
+    def embed_face(self, face: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed an aligned face, (112, 112, 3) uint8 RGB; returns (D,) float32 of unit length."""
+        embedding: npt.NDArray[np.float32] = self.embedder.embed(face[None])[0]
+        return embedding
+
+
+def one_face(found: Detections, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> Detections:
+    """Return the one face that was found in a picture.
+
+    Raises:
+        NoFaceError: there is no face, or several and not `largest`.
+    """
+    height, width = image.shape[:2]
+    if not len(found):
+        raise NoFaceError(f"no face found in {name} ({width} x {height} pixels); use a sharp picture of a whole face")
+    if len(found) > 1 and not largest:
+        raise NoFaceError(f"{len(found)} faces found in {name}; crop it to one, or take the largest with --largest")
+    biggest = int(np.argmax(found.boxes[:, 2] * found.boxes[:, 3]))
+    return found.select(slice(biggest, biggest + 1))
+
+
+def open_recognizer(
+    bundle: Path | str,
+    *,
+    precision: str = "auto",
+    provider: str = "auto",
+    threads: int = 1,
+    fmr: float | None = None,
+    threshold: float | None = None,
+    detector: Path | None = None,
+    min_score: float | None = None,
+) -> Recognizer:
+    """Open a bundle for work.
+
+    Args:
+        bundle: folder, zip, or the word `default`.
+        precision: `auto` takes the one measured to be the fastest.
+        provider: as `edgeface.runtime.session.open_session`.
+        threads: as there.
+        fmr: false match rate to take the threshold of; the strictest stored one by default.
+        threshold: cosine to use instead, in [-1, 1].
+        detector: ONNX file to use instead of the bundle's detector.
+        min_score: faces with a lower detector score are ignored; by default as the bundle says.
+
+    Raises:
+        BundleError: the bundle cannot be used, or has no detector or threshold and none was given.
+        ProviderError: the provider cannot run here.
+    """
+    opened = open_bundle(bundle)
+    embedder, chosen = bundle_embedder(opened, precision=precision, provider=provider, threads=threads)
+    if threshold is None:
+        stored = opened.manifest.threshold_for(chosen, fmr)
+        operating = OperatingThreshold(stored.cosine, stored.fmr)
+    else:
+        operating = OperatingThreshold(threshold, None)
+    if detector is not None:
+        if not detector.is_file():
+            raise BundleError(f"detector not found: {detector}")
+        network = detector.read_bytes()
+    else:
+        network = opened.detector()
+        if min_score is None and opened.manifest.detector is not None:
+            min_score = opened.manifest.detector.min_score
+    return Recognizer(
+        detector=open_detector(network, provider=provider, threads=threads, min_score=min_score),
+        embedder=embedder,
+        precision=chosen,
+        threshold=operating,
+        name=opened.manifest.name,
+    )

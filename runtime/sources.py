@@ -1,0 +1,136 @@
+"""Where frames come from: cameras, video files, folders of pictures, network streams and memory.
+
+Everything gives (H, W, 3) uint8 RGB. Sources read when they are asked to; `edgeface.runtime.capture` puts a
+thread in front of them.
+"""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from edgeface.errors import ImageError, SourceError
+from edgeface.images import IMAGE_SUFFIXES, read_image
+from edgeface.runtime.frames import Frame, FrameSequence, FrameSource
+from edgeface.runtime.redaction import printable, redact
+from edgeface.runtime.video import Camera, Stream, VideoFile, suggest_cameras
+
+__all__ = [
+    "STREAM_SCHEMES",
+    "Camera",
+    "Frame",
+    "FrameSequence",
+    "FrameSource",
+    "ImageFolder",
+    "Stream",
+    "VideoFile",
+    "open_source",
+    "redact",
+]
+
+logger = logging.getLogger(__name__)
+
+STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+"""Network streams that are handed to FFmpeg."""
+
+
+def open_source(
+    spec: str,
+    *,
+    size_wh: tuple[int, int] | None = None,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+) -> FrameSource:
+    """Open what `spec` names: a camera, a video file, a picture, a folder of pictures or a network stream.
+
+    Args:
+        spec: `0`, `camera:0` or `/dev/video0`; a path; or a URL of one of `STREAM_SCHEMES`.
+        size_wh: width and height in pixels to ask a camera for; it may give another size. Others ignore it.
+        open_timeout_s: how long a stream may take to answer.
+        read_timeout_s: how long a stream may be silent between two frames.
+
+    Raises:
+        SourceError: there is no such source, or it gives no picture.
+    """
+    if camera := re.fullmatch(r"(?:camera:)?([0-9]{1,5})", spec):
+        return Camera(int(camera[1]), size_wh=size_wh)
+    if spec.startswith("/dev/"):
+        # The lasting names in /dev/v4l/by-id are links to /dev/videoN.
+        device = re.fullmatch(r"/dev/video([0-9]{1,5})", os.path.realpath(spec))
+        if device is None:
+            raise SourceError(f"{printable(spec)} is no camera; {suggest_cameras()}")
+        return Camera(int(device[1]), size_wh=size_wh)
+    if "://" in spec:
+        scheme = spec.partition("://")[0].lower()
+        if scheme not in STREAM_SCHEMES:
+            raise SourceError(f"cannot open {redact(spec)}: use one of {', '.join(STREAM_SCHEMES)}")
+        return Stream(spec, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
+    path = Path(spec)
+    if not os.path.exists(spec):  # unlike Path.exists, it also bears a name that is too long
+        raise SourceError(
+            f"no file or folder {redact(spec)!r}; give a camera number (0), a video file, "
+            "a folder of pictures or a stream (rtsp://...)"
+        )
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFolder(path)
+    return VideoFile(path)
+
+
+class ImageFolder(FrameSource):
+    """The pictures of a folder sorted by name, or one picture. Unreadable ones are skipped and counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name or str(path)
+        self.live = False
+        self.fps = None
+        self.unreadable = 0
+        """Pictures skipped so far."""
+        self._reason = ""
+        self._count = 0
+        self._closed = False
+        try:
+            files = [path] if path.is_file() else sorted(path.iterdir(), key=lambda file: file.name)
+        except OSError as error:
+            raise SourceError(f"folder {path} cannot be read: {error.strerror}") from error
+        self._files = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()]
+        self._position = 0
+        if not self._files:
+            raise SourceError(
+                f"no pictures in {path} ({len(files)} other entries); "
+                f"it takes {', '.join(sorted(IMAGE_SUFFIXES))} directly in the folder"
+            )
+
+    def read(self) -> Frame | None:
+        """Return the next readable picture, or None after the last; SourceError if not one was readable."""
+        if self._closed:
+            raise SourceError(f"{self.name} is closed; open it again to read from it")
+        while self._position < len(self._files):
+            file = self._files[self._position]
+            self._position += 1
+            try:
+                image = read_image(file)
+            except ImageError as error:
+                self.unreadable += 1
+                self._reason = self._reason or str(error)
+                logger.debug("skipped: %s", error)
+            else:
+                index, self._count = self._count, self._count + 1
+                return Frame(image, index, float(index), file.name)
+        if self._count == 0:
+            raise SourceError(f"none of the {len(self._files)} pictures in {self.name} can be read: {self._reason}")
+        if self._reason:
+            logger.warning(
+                "%s: skipped %d of %d pictures, first: %s",
+                self.name,
+                self.unreadable,
+                len(self._files),
+                self._reason,
+            )
+            self._reason = ""
+        return None
+
+    def close(self) -> None:
+        """Forget the list of files."""
+        self._closed = True
+        self._files = []

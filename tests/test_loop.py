@@ -1,0 +1,624 @@
+import json
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeface.errors import ConfigError, GalleryError, ImageError, SourceError
+from edgeface.faces import TEMPLATE
+from edgeface.runtime.decision import DecisionSettings
+from edgeface.runtime.detector import Detections
+from edgeface.runtime.events import ListSink
+from edgeface.runtime.frames import FrameSequence
+from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.loop import RunSettings, run
+from edgeface.runtime.quality import QualitySettings
+from edgeface.runtime.tracker import TrackerSettings
+
+DIMENSION = 16
+ALICE, BOB, STRANGER = 40, 90, 140
+"""A face in the fake world is a flat patch; its grey value says whose it is."""
+
+ANY_FACE = QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255)
+DECISION = DecisionSettings(threshold=0.5)
+SETTINGS = RunSettings(DECISION, ANY_FACE)
+
+
+def person(grey):
+    """The embedding of a person: an axis of its own."""
+    return np.eye(DIMENSION, dtype=np.float32)[grey // 10]
+
+
+class World:
+    """Frames with faces, and a detector and an embedder that know them.
+
+    Each frame is a list of (x, grey) or (x, grey, size): a face at x whose patch has that grey value.
+    """
+
+    def __init__(self, frames):
+        self.frames = [[face if len(face) == 3 else (*face, 80) for face in frame] for frame in frames]
+        self.batches = []
+        self.detect: Any = self._detect
+        self.embed: Any = self._embed
+
+    def source(self, fps=25.0, live=False):
+        return FrameSequence((self.picture(f) for f in self.frames), fps=fps, live=live, name="world")
+
+    def picture(self, faces):
+        image = np.full((200, 640, 3), 255, np.uint8)
+        for x, grey, size in faces:
+            image[40 : 40 + size, x : x + size] = grey
+            image[40, x] = (1, size, 0)  # a mark that the detector finds
+        return image
+
+    def _detect(self, image):
+        ys, xs = np.nonzero((image[:, :, 0] == 1) & (image[:, :, 2] == 0))
+        found = [(x, y, image[y, x, 1]) for x, y in zip(xs, ys, strict=True)]
+        boxes = np.array([(x, y, s, s) for x, y, s in found], np.float32).reshape(-1, 4)
+        landmarks = np.array([TEMPLATE / 112 * s + (x, y) for x, y, s in found], np.float32).reshape(-1, 5, 2)
+        return Detections(boxes, np.ones(len(found), np.float32), landmarks)
+
+    def _embed(self, faces):
+        self.batches.append(len(faces))
+        assert faces.shape[1:] == (112, 112, 3)
+        return np.stack([person(int(face[56, 56, 0])) for face in faces])
+
+
+class People:
+    """A gallery in memory that can change."""
+
+    def __init__(self, **people):
+        self.people = people
+        self.news = True
+        self.changed: Any = lambda: self.news
+
+    def templates(self):
+        self.news = False
+        rows = [person(grey) for grey in self.people.values()]
+        return tuple(self.people), np.array(rows, np.float32).reshape(-1, DIMENSION)
+
+
+def play(world, gallery=None, settings=SETTINGS, **more):
+    sink = ListSink()
+    gallery = gallery or People(alice=ALICE, bob=BOB)
+    summary = run(world.source(), world, world, gallery, settings, [sink], **more)
+    return sink.events, summary
+
+
+def names(events, *kinds):
+    return [(e.event, e.track, e.identity) for e in events if not kinds or e.event in kinds]
+
+
+def still(*faces, frames=10):
+    return [list(faces)] * frames
+
+
+# --- who it is
+
+
+def test_the_right_person_is_matched_once_and_the_end_says_so_again():
+    world = World(still((100, ALICE)))
+    events, summary = play(world)
+
+    assert names(events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+    match = events[0]
+    assert (match.frame, match.votes, match.frames) == (2, 3, 3)
+    assert (match.score, match.threshold, match.runner_up, match.margin) == (1.0, 0.5, "bob", 1.0)
+    assert match.quality is not None
+    assert match.quality.size_px == 80
+    assert list(match.latency_ms) == ["read", "detect", "track", "align", "embed", "match", "decide", "total"]
+    assert match.latency_ms["total"] == pytest.approx(
+        sum(ms for stage, ms in match.latency_ms.items() if stage not in ("read", "total"))
+    )
+    assert events[1].frame == 9
+    assert (summary.ended, summary.error) == ("end of source", None)
+    assert (summary.frames, summary.faces, summary.tracks) == (10, 10, 1)
+    assert summary.decisions == {"match": 1}
+
+
+def test_a_stranger_is_unknown_and_the_event_says_why():
+    events, summary = play(World(still((100, STRANGER))))
+
+    assert names(events) == [("unknown", 1, None), ("lost", 1, None)]
+    assert events[0].frame == 4
+    assert events[0].why == "no gallery match: best score 0.000 (alice) below threshold 0.500"
+    assert summary.decisions == {"unknown": 1}
+
+
+def test_three_people_at_once_are_embedded_in_one_batch():
+    world = World(still((20, ALICE), (200, BOB), (400, STRANGER)))
+    events, summary = play(world)
+
+    assert sorted(names(events, "match", "unknown"), key=str) == [
+        ("match", 1, "alice"),
+        ("match", 2, "bob"),
+        ("unknown", 3, None),
+    ]
+    assert world.batches[:3] == [3, 3, 3]
+    assert summary.embedded == sum(world.batches) < summary.faces == 30
+
+
+def test_two_people_who_swap_places_in_one_frame_are_told_apart_again():
+    before, after = [(100, ALICE), (400, BOB)], [(100, BOB), (400, ALICE)]
+    events, _ = play(World([before] * 10 + [after] * 60))
+
+    assert names(events, "match") == [
+        ("match", 1, "alice"),
+        ("match", 2, "bob"),
+        ("match", 1, "bob"),
+        ("match", 2, "alice"),
+    ]
+    # At the next regular look, 1 s after the last, and some frames for the votes.
+    assert all(e.frame is not None and 10 < e.frame < 2 + 25 + 6 for e in events[2:4])
+
+
+def test_one_bad_frame_does_not_turn_a_match_into_somebody_else():
+    every_frame = RunSettings(DecisionSettings(threshold=0.5, refresh_s=0), ANY_FACE)
+    events, _ = play(World(still((100, ALICE)) + still((100, BOB), frames=1) + still((100, ALICE))), None, every_frame)
+
+    assert names(events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+
+
+def test_somebody_else_in_the_place_of_one_who_left_is_not_taken_for_them():
+    left = still((100, ALICE)) + still(frames=15)
+    events, _ = play(World(left + still((100, STRANGER))))
+    assert names(events) == [("match", 1, "alice"), ("unknown", 1, None), ("lost", 1, None)]
+    # Who leaves again before there were enough looks has no name at the end.
+    events, _ = play(World(left + still((100, STRANGER), frames=2)))
+    assert names(events) == [("match", 1, "alice"), ("lost", 1, None)]
+    # And the same person is not told twice.
+    events, _ = play(World(left + still((100, ALICE))))
+    assert names(events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+
+
+def test_a_recognised_face_is_embedded_once_a_second():
+    world = World(still((100, ALICE), frames=100))  # 4 s
+    _, summary = play(world)
+
+    assert summary.embedded == 3 + 3
+    assert summary.stage_ms.keys() >= {"read", "detect", "embed", "total"}
+
+
+def test_a_claim_accepts_one_person_and_rejects_all_others():
+    world = World(still((20, ALICE), (200, BOB), (400, STRANGER)))
+    settings = RunSettings(DecisionSettings(threshold=0.5, claim="alice"), ANY_FACE)
+    events, summary = play(world, None, settings)
+
+    assert names(events, "match") == [("match", 1, "alice")]
+    rejected = [e for e in events if e.event == "rejected"]
+    assert [(e.track, e.identity) for e in rejected] == [(2, None), (3, None)]
+    assert rejected[0].why == "not alice: score 0.000 below threshold 0.500"
+    assert summary.decisions == {"match": 1, "rejected": 2}
+
+
+def test_a_claim_of_nobody_is_an_error_before_the_first_frame():
+    settings = RunSettings(DecisionSettings(threshold=0.5, claim="zoe"), ANY_FACE)
+    with pytest.raises(GalleryError, match=r"nobody called 'zoe'.*alice, bob"):
+        play(World([]), None, settings)
+
+
+def test_an_empty_gallery_knows_nobody():
+    events, _ = play(World(still((100, ALICE))), People())
+    assert [(e.event, e.why) for e in events] == [("unknown", "the gallery is empty"), ("lost", "the gallery is empty")]
+
+
+def test_somebody_removed_by_another_process_is_not_recognised_any_more(tmp_path):
+    path = tmp_path / "gallery.db"
+    world = World(still((100, ALICE), (400, BOB), frames=30))
+    with (
+        Gallery(path, "space", DIMENSION, create=True) as gallery,
+        Gallery(path) as elsewhere,
+    ):
+        gallery.add("alice", person(ALICE))
+        gallery.add("bob", person(BOB))
+
+        def pictures():
+            for row, faces in enumerate(world.frames):
+                if row == 15:
+                    elsewhere.remove("alice")
+                yield world.picture(faces)
+
+        sink = ListSink()
+        run(FrameSequence(pictures(), fps=25), world, world, gallery, SETTINGS, [sink])
+
+    assert names(sink.events) == [
+        ("match", 1, "alice"),
+        ("match", 2, "bob"),
+        ("unknown", 1, None),
+        ("lost", 1, None),
+        ("lost", 2, "bob"),
+    ]
+    assert sink.events[2].frame == 15 + 4
+
+
+# --- faces that are not looked at
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "why"),
+    [
+        (QualitySettings(min_size_px=60, min_sharpness=0), 50, "too small: 50 px, need 60"),
+        (QualitySettings(min_sharpness=0, min_brightness=100), 80, "too dark: 40 of 255, need 100"),
+        (QualitySettings(min_sharpness=50), 80, "blurred: sharpness "),
+    ],
+)
+def test_a_face_that_is_not_good_enough_is_never_embedded_and_its_end_says_why(settings, size, why):
+    world = World(still((100, ALICE, size)))
+    events, summary = play(world, None, RunSettings(DECISION, settings))
+
+    assert names(events) == [("lost", 1, None)]
+    assert str(events[0].why).startswith(why)
+    assert (world.batches, summary.embedded) == ([], 0)
+
+
+def test_landmarks_that_coincide_refuse_the_face_and_not_the_frame():
+    world = World(still((20, ALICE), (400, BOB)))
+    detect = world.detect
+
+    def broken(image):
+        found = detect(image)
+        found.landmarks[0] = 7.0
+        return found
+
+    world.detect = broken
+    events, summary = play(world)
+
+    assert names(events) == [("match", 2, "bob"), ("lost", 1, None), ("lost", 2, "bob")]
+    assert "cannot align" in str(events[1].why)
+    assert summary.failures == 0
+
+
+def test_an_empty_scene_is_told_when_it_begins_and_not_in_each_frame():
+    frames = still(frames=5) + still((100, ALICE)) + still(frames=60) + still((300, BOB)) + still(frames=40)
+    events, _ = play(World(frames))
+
+    assert names(events) == [
+        ("no_face", None, None),
+        ("match", 1, "alice"),
+        ("lost", 1, "alice"),
+        ("no_face", None, None),
+        ("match", 2, "bob"),
+        ("lost", 2, "bob"),
+        ("no_face", None, None),
+    ]
+    assert events[3].frame == 14 + 26  # the first frame more than a second after the last sighting
+
+
+def test_faces_that_flicker_are_still_recognised():
+    frames = [[(100, ALICE)] if row % 2 else [] for row in range(30)]
+    events, summary = play(World(frames))
+
+    assert names(events, "match", "lost") == [("match", 1, "alice"), ("lost", 1, "alice")]
+    assert summary.tracks == 1
+
+
+def test_unrelated_pictures_are_decided_one_by_one():
+    frames = [[(100, ALICE)], [(100, BOB)], [], [], [(100, STRANGER), (400, ALICE)]]
+    settings = RunSettings(DECISION, ANY_FACE, stills=True)
+    events, summary = play(World(frames), None, settings)
+
+    assert [(e.frame, e.event, e.track, e.identity) for e in events] == [
+        (0, "match", 1, "alice"),
+        (0, "lost", 1, "alice"),
+        (1, "match", 2, "bob"),
+        (1, "lost", 2, "bob"),
+        (2, "no_face", None, None),
+        (3, "no_face", None, None),
+        (4, "unknown", 3, None),
+        (4, "match", 4, "alice"),
+        (4, "lost", 3, None),
+        (4, "lost", 4, "alice"),
+    ]
+    assert summary.decisions == {"match": 3, "unknown": 1}
+
+
+def test_every_track_ends_with_exactly_one_lost():
+    rng = np.random.default_rng(5)
+    frames = [[(x, (ALICE, BOB, STRANGER)[x // 200]) for x in (20, 220, 420) if rng.random() < 0.3] for _ in range(400)]
+    settings = RunSettings(DECISION, ANY_FACE, TrackerSettings(max_missed_s=0.1))
+    events, summary = play(World(frames), None, settings)
+
+    lost = [e.track for e in events if e.event == "lost"]
+    assert sorted(t for t in lost if t) == list(range(1, summary.tracks + 1))
+    for event in events:
+        assert event.identity is None or (event.votes is not None and event.votes >= 3)
+
+
+# --- how it ends
+
+
+def test_it_stops_after_so_many_frames():
+    _, summary = play(World(still((100, ALICE), frames=50)), None, RunSettings(DECISION, ANY_FACE, max_frames=7))
+    assert (summary.ended, summary.frames) == ("max_frames", 7)
+
+
+def test_the_stop_event_ends_a_camera_cleanly_and_closes_the_recorder():
+    stop, recorder = threading.Event(), FakeRecorder()
+    world = World(still((100, ALICE), frames=100_000))
+    timer = threading.Timer(0.2, stop.set)
+    timer.start()
+    sink = ListSink()
+    gallery = People(alice=ALICE)
+    with world.source(fps=100, live=True) as source:
+        summary = run(source, world, world, gallery, SETTINGS, [sink], recorder=recorder.open, stop=stop)
+    timer.join()
+
+    assert (summary.ended, summary.error) == ("stopped", None)
+    assert names(sink.events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+    assert recorder.closed
+    assert recorder.frames == summary.frames > 3
+
+
+def test_control_c_without_a_handler_is_a_stop_too():
+    world = World(still((100, ALICE), frames=20))
+    detect = world.detect
+
+    def interrupted(image):
+        if len(world.batches) == 3:
+            world.batches.append(0)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return detect(image)
+
+    world.detect = interrupted
+    recorder = FakeRecorder()
+    events, summary = play(world, recorder=recorder.open)
+
+    assert summary.ended == "stopped"
+    assert names(events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+    assert recorder.closed
+
+
+def test_a_lost_camera_is_told_and_returned_as_the_error():
+    world = World(still((100, ALICE), frames=5))
+    sink = ListSink()
+    summary = run(world.source(fps=1000, live=True), world, world, People(alice=ALICE), SETTINGS, [sink])
+
+    assert names(sink.events) == [("match", 1, "alice"), ("camera_lost", None, None), ("lost", 1, "alice")]
+    assert sink.events[1].why == "world stopped after 5 frames"
+    assert (summary.ended, summary.frames) == ("error", 5)
+    assert isinstance(summary.error, SourceError)
+
+
+def test_a_sink_whose_reader_has_gone_ends_the_run():
+    class Gone(ListSink):
+        def write(self, event):
+            raise BrokenPipeError
+
+    world, kept, recorder = World(still((100, ALICE))), ListSink(), FakeRecorder()
+    gallery = People(alice=ALICE)
+    summary = run(world.source(), world, world, gallery, SETTINGS, [Gone(), kept], recorder=recorder.open)
+
+    assert (summary.ended, summary.error, summary.frames) == ("reader gone", None, 3)
+    assert names(kept.events) == [("match", 1, "alice")]
+    assert recorder.closed
+
+
+def test_a_sink_that_fails_does_not_stop_the_door():
+    class Full(ListSink):
+        def write(self, event):
+            raise OSError(28, "No space left on device")
+
+    world, kept = World(still((100, ALICE))), ListSink()
+    summary = run(world.source(), world, world, People(alice=ALICE), SETTINGS, [Full(), kept])
+
+    assert names(kept.events) == [("match", 1, "alice"), ("lost", 1, "alice")]
+    assert (summary.ended, summary.lost_events) == ("end of source", 2)
+
+
+# --- what goes wrong in between
+
+
+@pytest.mark.parametrize("error", [ImageError("the picture is torn"), RuntimeError("bad\n  tensor")])
+def test_a_frame_that_fails_is_told_and_the_next_one_is_tried(error):
+    world = World(still((100, ALICE), frames=20))
+    detect = world.detect
+    calls = iter(range(20))
+
+    def sometimes(image):
+        if next(calls) in (5, 6, 9):
+            raise error
+        return detect(image)
+
+    world.detect = sometimes
+    events, summary = play(world)
+
+    assert names(events) == [
+        ("match", 1, "alice"),
+        ("error", None, None),
+        ("error", None, None),
+        ("lost", 1, "alice"),
+    ]
+    assert [e.frame for e in events if e.event == "error"] == [5, 9]  # the one in frame 6 is the same
+    assert events[1].why in ("the picture is torn", "RuntimeError: bad tensor")
+    assert (summary.failures, summary.frames, summary.ended) == (3, 20, "end of source")
+
+
+def test_while_frames_fail_nobody_is_in_sight():
+    world = World(still((100, ALICE)) + still((100, ALICE), frames=18) + still((100, STRANGER), frames=2))
+    detect, calls = world.detect, iter(range(100))
+
+    def blackout(image):
+        if 10 <= next(calls) < 28:  # 0.72 s
+            raise ImageError("torn")
+        return detect(image)
+
+    world.detect = blackout
+    events, _ = play(world)
+
+    assert names(events, "match", "unknown", "lost") == [("match", 1, "alice"), ("lost", 1, None)]
+
+
+def test_many_failures_that_are_not_in_a_row_do_not_end_a_run():
+    world = World(still((100, ALICE), frames=100))
+    detect, calls = world.detect, iter(range(100))
+
+    def every_other(image):
+        if next(calls) % 2:
+            raise ImageError("torn")
+        return detect(image)
+
+    world.detect = every_other
+    events, summary = play(world)
+
+    assert (summary.ended, summary.failures, summary.frames) == ("end of source", 50, 100)
+    assert names(events, "match", "lost") == [("match", 1, "alice"), ("lost", 1, "alice")]
+
+
+def test_a_failing_embedder_leaves_nobody_recognised_and_ends_the_run_after_thirty_frames():
+    world = World(still((100, ALICE), frames=100))
+
+    def broken(faces):
+        raise RuntimeError("out of memory")
+
+    world.embed = broken
+    events, summary = play(world)
+
+    assert [e.event for e in events] == ["error", "error", "lost"]
+    assert (summary.ended, summary.frames, summary.failures) == ("error", 30, 30)
+    assert str(summary.error) == (
+        "the last 30 frames could not be processed: RuntimeError: out of memory; check the source and the bundle"
+    )
+    assert events[1].why == str(summary.error)
+    assert events[2].identity is None
+
+
+def test_embeddings_that_are_not_finite_recognise_nobody():
+    world = World(still((100, ALICE), frames=100))
+    world.embed = lambda faces: np.full((len(faces), DIMENSION), np.nan, np.float32)
+    events, summary = play(world)
+
+    assert "not finite" in str(events[0].why)
+    assert summary.ended == "error"
+    assert names(events, "match") == []
+
+
+def test_a_gallery_that_cannot_be_read_any_more_ends_the_run():
+    gallery = People(alice=ALICE)
+    world = World(still((100, ALICE), frames=20))
+    calls = iter(range(100))
+
+    def changed():
+        if next(calls) == 6:
+            raise GalleryError("gallery g.db cannot be read")
+        return False
+
+    gallery.changed = changed
+    events, summary = play(world, gallery)
+
+    assert names(events) == [("match", 1, "alice"), ("error", None, None), ("lost", 1, "alice")]
+    assert isinstance(summary.error, GalleryError)
+
+
+# --- pictures
+
+
+class FakeRecorder:
+    def __init__(self):
+        self.size_wh = None
+        self.frames = 0
+        self.closed = False
+        self.last = None
+
+    def open(self, size_wh):
+        self.size_wh = size_wh
+        return self
+
+    def write(self, image):
+        self.frames += 1
+        self.last = image.copy()
+
+    def close(self):
+        self.closed = True
+
+
+class FakeWindow:
+    def __init__(self, stay):
+        self.stay = stay
+        self.closed = False
+
+    def show(self, image):
+        self.stay -= 1
+        return self.stay > 0
+
+    def close(self):
+        self.closed = True
+
+
+def test_recorder_and_window_get_the_drawn_frames_and_the_window_can_end_it():
+    world, recorder, window = World(still((100, ALICE), frames=20)), FakeRecorder(), FakeWindow(stay=6)
+    _, summary = play(world, recorder=recorder.open, window=window)
+
+    assert (summary.ended, summary.frames) == ("window closed", 6)
+    assert (recorder.size_wh, recorder.frames, recorder.closed, window.closed) == ((640, 200), 6, True, True)
+    assert recorder.last is not None
+    assert (recorder.last != world.picture(world.frames[0])).any()
+    assert {"draw", "output"} <= summary.stage_ms.keys()
+
+
+def test_nothing_is_drawn_where_nobody_looks_and_never_into_the_frame_itself():
+    world, recorder = World([]), FakeRecorder()
+    picture = world.picture([(100, ALICE, 80)])
+    picture.flags.writeable = False
+    quiet = run(FrameSequence([picture] * 5, fps=25), world, world, People(alice=ALICE), SETTINGS, [])
+    assert not {"draw", "output"} & quiet.stage_ms.keys()
+
+    gallery = People(alice=ALICE)
+    run(FrameSequence([picture] * 5, fps=25), world, world, gallery, SETTINGS, [], recorder=recorder.open)
+    assert recorder.last is not None
+    assert (recorder.last != picture).any()
+
+
+def test_pictures_are_drawn_for_single_pictures_and_failing_frames_too():
+    world, recorder = World(still((100, ALICE), frames=6)), FakeRecorder()
+    play(world, None, RunSettings(DECISION, ANY_FACE, stills=True), recorder=recorder.open)
+    assert recorder.frames == 6
+
+    world, recorder = World(still((100, ALICE), frames=6)), FakeRecorder()
+
+    def broken(image):
+        raise ImageError("torn")
+
+    world.detect = broken
+    play(world, recorder=recorder.open)
+    assert recorder.frames == 6
+
+
+def test_a_recorder_that_cannot_finish_is_the_error_of_the_run():
+    class Full(FakeRecorder):
+        def close(self):
+            raise SourceError("video out.mp4 could not be finished")
+
+    _, summary = play(World(still((100, ALICE))), recorder=Full().open)
+    assert (summary.ended, str(summary.error)) == ("error", "video out.mp4 could not be finished")
+
+
+def test_the_summary_is_one_json_object():
+    _, summary = play(World(still((100, ALICE))))
+    line = json.loads(json.dumps(summary.to_json(), allow_nan=False))
+
+    assert line["event"] == "summary"
+    assert (line["frames"], line["faces"], line["tracks"], line["error"]) == (10, 10, 1, None)
+    assert line["fps"] > 0
+    assert set(line["stage_ms"]["total"]) == {"p50", "p95", "p99"}
+    empty = run(World([]).source(), World([]), World([]), People(), SETTINGS, [])
+    assert json.loads(json.dumps(empty.to_json(), allow_nan=False))["frames"] == 0
+
+
+def test_many_templates_at_a_loose_rate_are_warned_of(caplog):
+    loose = RunSettings(DecisionSettings(threshold=0.5, fmr=1e-2), ANY_FACE)
+    play(World([]), None, loose)
+    assert "fits one of 2 templates with a chance of 2.0 %" in caplog.text
+    caplog.clear()
+    play(World([]), None, RunSettings(DecisionSettings(threshold=0.5, fmr=1e-3), ANY_FACE))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("wrong", [{"max_frames": 0}, {"max_failures": 0}])
+def test_settings_that_cannot_be_used_say_so(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        RunSettings(DECISION, **wrong)

@@ -1,0 +1,115 @@
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeface.errors import ConfigError
+from edgeface.faces import TEMPLATE
+from edgeface.runtime.quality import QualitySettings, measure, pose, problem, too_small
+
+BOX = np.array([0, 0, 80, 100], np.float32)
+
+
+def texture(seed=0, mean=128.0, spread=30.0, sigma=2):
+    noise = np.random.default_rng(seed).normal(size=(112, 112, 1))
+    smooth = cv2.GaussianBlur(noise, (0, 0), sigma)
+    grey = mean + spread * smooth / smooth.std()
+    return np.clip(grey, 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+
+
+def head(yaw_deg, roll_deg=0.0, scale=100.0):
+    """Eyes one unit apart, mouth corners below, the nose in front, seen along z from far away."""
+    points = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0, 0.05, 0.42], [-0.42, 0.55, 0], [0.42, 0.55, 0]], np.float64)
+    a, b = math.radians(yaw_deg), math.radians(roll_deg)
+    x = points[:, 0] * math.cos(a) + points[:, 2] * math.sin(a)
+    y = points[:, 1]
+    return scale * np.stack([x * math.cos(b) - y * math.sin(b), x * math.sin(b) + y * math.cos(b)], 1) + 300
+
+
+# Light and shade as on a face, without the detail.
+BLURRED = texture(spread=40, sigma=12)
+
+
+@given(st.floats(-85, 85), st.floats(-80, 80), st.floats(1, 500))
+def test_pose_of_a_turned_head_is_found(yaw_deg, roll_deg, scale):
+    assert pose(head(yaw_deg, roll_deg, scale)) == pytest.approx((yaw_deg, roll_deg), abs=1e-3)
+
+
+def test_the_template_is_frontal_and_one_eye_alone_is_a_profile():
+    yaw_deg, roll_deg = pose(TEMPLATE)
+    assert abs(yaw_deg) < 1
+    assert abs(roll_deg) < 1
+    assert pose(np.zeros((5, 2)))[0] == 90
+
+
+def test_sharpness_falls_with_blur_and_does_not_depend_on_light():
+    face = texture()
+    values = [
+        measure(cv2.GaussianBlur(face, (0, 0), sigma) if sigma else face, BOX, TEMPLATE).sharpness
+        for sigma in (0, 1, 2, 3)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert values[3] < 0.5 * values[0]
+    dim = measure(texture(mean=64, spread=15), BOX, TEMPLATE)
+    assert dim.sharpness == pytest.approx(values[0], rel=0.05)
+    assert dim.brightness == pytest.approx(64, abs=3)
+
+
+def test_sharpness_is_the_slow_sum():
+    face = texture(3)
+    grey = face[:, :, 0].astype(np.float64)
+    padded = np.pad(grey, 1, mode="reflect")
+    laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * grey
+
+    quality = measure(face, BOX, TEMPLATE)
+
+    assert quality.sharpness == pytest.approx(laplacian.std() / grey.std(), rel=1e-6)
+    assert quality.brightness == pytest.approx(grey[16:-16, 16:-16].mean(), rel=1e-6)
+    assert quality.size_px == 80
+
+
+@pytest.mark.parametrize(
+    ("face", "box", "landmarks", "expected"),
+    [
+        (texture(), BOX, TEMPLATE, None),
+        (texture(), BOX / 2.1, TEMPLATE, "too small: 38 px, need 40"),
+        (texture(), BOX / 2.001, TEMPLATE, "too small: 39 px, need 40"),
+        (texture(), BOX, head(70), "turned away: about 70°, at most 60°"),
+        (texture(), BOX, head(-70), "turned away: about 70°, at most 60°"),
+        (texture(), BOX, head(0, 75), "tilted: 75°, at most 60°"),
+        (texture(mean=10, spread=2), BOX, TEMPLATE, "too dark: 9 of 255, need 20"),
+        (texture(mean=240, spread=2), BOX, TEMPLATE, "too bright: 240 of 255, at most 220"),
+        (BLURRED, BOX, TEMPLATE, "blurred: sharpness 0.0"),
+        (np.full((112, 112, 3), 128, np.uint8), BOX, TEMPLATE, "blurred: sharpness 0.000, need 0.050"),
+    ],
+)
+def test_a_face_that_is_not_worth_a_look_has_a_reason(face, box, landmarks, expected):
+    reason = problem(measure(face, box, landmarks), QualitySettings())
+    if expected is None:
+        assert reason is None
+    else:
+        assert reason is not None
+        assert reason.startswith(expected)
+    if expected and expected.startswith("too small"):
+        assert too_small(box, QualitySettings()) == reason
+    else:
+        assert too_small(box, QualitySettings()) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_size_px": -1},
+        {"min_sharpness": math.nan},
+        {"min_brightness": 230},
+        {"max_brightness": 256},
+        {"max_yaw_deg": 181},
+        {"max_roll_deg": -1},
+    ],
+)
+def test_settings_that_cannot_be_used_say_so(wrong):
+    with pytest.raises(ConfigError):
+        QualitySettings(**wrong)

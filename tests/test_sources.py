@@ -1,0 +1,599 @@
+"""Sources and the threads in front of them. Frame numbers are drawn into the pictures as grey levels."""
+
+import http.server
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from edgeface.errors import SourceError
+from edgeface.images import write_image
+from edgeface.runtime import video
+from edgeface.runtime.capture import LatestFrame, ReadAhead, buffered
+from edgeface.runtime.sources import Frame, FrameSequence, FrameSource, ImageFolder, VideoFile, open_source, redact
+from tests.conftest import ROOT
+
+Image = npt.NDArray[np.uint8]
+STEP = 8  # grey levels between two frames: more than the codecs change
+
+
+def grey(index: int, size_wh: tuple[int, int] = (64, 48)) -> Image:
+    return np.full((size_wh[1], size_wh[0], 3), index * STEP, np.uint8)
+
+
+def number(frame: Frame) -> int:
+    return round(float(frame.image.mean()) / STEP)
+
+
+def write_video(path: Path, images: list[Image], codec: str = "MJPG", fps: float = 10.0) -> Path:
+    video.quiet_opencv()
+    height, width = images[0].shape[:2]
+    fourcc = cv2.VideoWriter.fourcc(*codec)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, fps, (width, height))
+    assert writer.isOpened()
+    for image in images:
+        writer.write(np.ascontiguousarray(image[:, :, ::-1]))
+    writer.release()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in threading.enumerate() if t not in before and t.name.startswith("capture")]
+    assert not left
+
+
+# --- video files
+
+
+@pytest.mark.parametrize(("file", "codec"), [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v")])
+def test_video_gives_every_frame_in_order_with_its_time(tmp_path: Path, file: str, codec: str) -> None:
+    path = write_video(tmp_path / file, [grey(i) for i in range(25)], codec, fps=10)
+    with open_source(str(path)) as source:
+        assert (source.name, source.live, source.fps) == (file, False, 10.0)
+        frames = [source.read() for _ in range(25)]
+        assert source.read() is None
+        assert source.read() is None
+    assert [number(f) for f in frames if f] == list(range(25))
+    assert [f.index for f in frames if f] == list(range(25))
+    assert [f.time_s for f in frames if f] == pytest.approx([i / 10 for i in range(25)], abs=0.002)
+    with pytest.raises(SourceError, match=r"a\.\w+ is closed"):
+        source.read()
+
+
+def test_video_is_rgb(tmp_path: Path) -> None:
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[:, :, 0] = 220
+    with VideoFile(write_video(tmp_path / "red.avi", [red])) as source:
+        frame = source.read()
+    assert frame is not None
+    assert frame.image.dtype == np.uint8
+    assert frame.image.flags.c_contiguous
+    assert frame.image.mean(axis=(0, 1)) == pytest.approx([220, 0, 0], abs=8)
+
+
+def test_video_is_turned_upright_by_its_rotation_mark(tmp_path: Path) -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:10] = 255  # a bright top
+    data = bytearray(write_video(tmp_path / "a.mp4", [image] * 3, "mp4v").read_bytes())
+    # The matrix of the track header (ISO 14496-12, 8.3.2): version, times, ids, layer and volume precede it.
+    at = data.find(b"tkhd") + 4 + 4 + 20 + 16
+    assert struct.unpack(">9i", data[at : at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    with VideoFile(tmp_path / "turned.mp4") as source:
+        frame = source.read()
+    assert frame is not None
+    assert frame.image.shape == (64, 48, 3)  # 90 degrees clockwise: the bright top is now on the right
+    assert frame.image[:, -8:].mean() > 200
+    assert frame.image[:, :30].mean() < 30
+
+
+def test_a_video_that_is_cut_off_ends_early_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_video(tmp_path / "a.avi", [grey(i % 30) for i in range(100)])
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING), VideoFile(path) as source:
+        count = 0
+        while source.read() is not None:
+            count += 1
+    assert 30 < count < 70
+    assert f"a.avi ended after {count} of about 100 frames" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["junk.mp4", "empty.avi", "notes.txt", "rows.csv", "lfw.bin"])
+def test_a_file_that_is_no_video_is_refused_at_open(tmp_path: Path, name: str) -> None:
+    junk = np.random.default_rng(0).bytes(20_000)
+    content = {"empty.avi": b"", "notes.txt": b"hello world\n" * 100, "rows.csv": b"1,2,3\n" * 100}.get(name, junk)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=rf"{name} is not a video that can be read \({len(content)} bytes\)"):
+        open_source(str(tmp_path / name))
+
+
+def test_a_colon_in_a_file_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.avi", [grey(3)]).rename(tmp_path / "http:a.avi")
+    monkeypatch.chdir(tmp_path)
+    with open_source("http:a.avi") as source:
+        frame = source.read()
+    assert frame is not None
+    assert number(frame) == 3
+
+
+# --- what is not there
+
+
+@pytest.mark.parametrize("spec", ["nothing.mp4", "", "-1", "gone/", "a\0b", "a\nb", "x" * 5000, "٣"])
+def test_what_does_not_exist_is_one_clear_line(spec: str) -> None:
+    with pytest.raises(SourceError, match=r"no file or folder .* give a camera number") as caught:
+        open_source(spec)
+    assert "\n" not in str(caught.value)
+    assert "\0" not in str(caught.value)
+
+
+def test_an_unknown_scheme_lists_the_known_ones() -> None:
+    with pytest.raises(SourceError, match=r"cannot open rstp://\*\*\*@h/x: use one of http, https, .*rtsp"):
+        open_source("rstp://me:secret@h/x")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="device files")
+@pytest.mark.parametrize("spec", ["9876", "camera:9876", "/dev/video9876"])
+def test_a_camera_that_is_not_there_is_refused_at_open(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "list_cameras", lambda: (video.CameraInfo(2, "USB eye"), video.CameraInfo(3, "")))
+    with pytest.raises(SourceError, match=r"no camera 9876: .*cameras here: 2 \(USB eye\), 3$"):
+        open_source(spec)
+
+
+def test_a_device_that_is_no_camera_is_refused() -> None:
+    with pytest.raises(SourceError, match="/dev/null is no camera"):
+        open_source("/dev/null")
+
+
+class FakeCapture:
+    """Stands in for cv2.VideoCapture: gives `images` in BGR, then fails."""
+
+    def __init__(self, images: list[Image], opened: bool = True) -> None:
+        self.images, self.opened = list(images), opened
+        self.settings: dict[int, float] = {}
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def set(self, what: int, value: float) -> bool:
+        self.settings[what] = value
+        return True
+
+    def read(self) -> tuple[bool, Image | None]:
+        return (True, self.images.pop(0)) if self.images else (False, None)
+
+    def release(self) -> None:
+        self.opened = False
+
+
+def fake_camera(monkeypatch: pytest.MonkeyPatch, capture: FakeCapture) -> None:
+    monkeypatch.setattr(video, "sys", SimpleNamespace(platform="elsewhere"))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: capture)
+
+
+def test_a_camera_gives_rgb_and_the_time_since_opening_and_its_loss_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    blue = np.zeros((48, 64, 3), np.uint8)
+    blue[:, :, 0] = 255  # BGR
+    capture = FakeCapture([blue] * 3)
+    fake_camera(monkeypatch, capture)
+    with open_source("1", size_wh=(1280, 720)) as source:
+        assert (source.name, source.live, source.fps) == ("camera 1", True, None)
+        frames = [source.read() for _ in range(3)]
+        with pytest.raises(SourceError, match="camera 1 stopped after 3 frames"):
+            source.read()
+    assert capture.settings == {cv2.CAP_PROP_FRAME_WIDTH: 1280, cv2.CAP_PROP_FRAME_HEIGHT: 720}
+    assert "asked for 1280 x 720 and gives 64 x 48" in caplog.text
+    assert all(f is not None and f.image[0, 0].tolist() == [0, 0, 255] for f in frames)
+    times_s = [f.time_s for f in frames if f]
+    assert times_s == sorted(times_s)
+    assert 0 <= times_s[0] < 5
+    assert not capture.opened
+
+
+@pytest.mark.parametrize(("opened", "seen"), [(True, "opened but gives no picture"), (False, "cannot be opened")])
+def test_a_camera_without_a_picture_is_refused_at_open(
+    monkeypatch: pytest.MonkeyPatch, opened: bool, seen: str
+) -> None:
+    capture = FakeCapture([], opened)
+    fake_camera(monkeypatch, capture)
+    with pytest.raises(SourceError, match=f"camera 0 {seen}; another program may be using it"):
+        open_source("0")
+    assert not capture.opened
+
+
+# --- folders
+
+
+def test_folder_gives_pictures_by_name_and_counts_the_unreadable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in [("c.png", 2), ("a.PNG", 0), ("b.png", 1)]:
+        write_image(tmp_path / name, grey(value))
+    (tmp_path / "b2.jpg").write_bytes(b"no picture")
+    (tmp_path / "b3.jpg").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    with caplog.at_level(logging.WARNING), ImageFolder(tmp_path) as source:
+        frames = list(iter(source.read, None))
+        assert source.read() is None
+        assert source.unreadable == 2
+    assert [(f.name, f.index, number(f)) for f in frames if f] == [("a.PNG", 0, 0), ("b.png", 1, 1), ("c.png", 2, 2)]
+    assert caplog.text.count("skipped 2 of 5 pictures") == 1
+
+
+def test_a_single_picture_is_a_source(tmp_path: Path) -> None:
+    write_image(tmp_path / "one.png", grey(5))
+    with open_source(str(tmp_path / "one.png")) as source:
+        frame = source.read()
+        assert source.read() is None
+    assert frame is not None
+    assert (number(frame), frame.name, source.name) == (5, "one.png", "one.png")
+
+
+def test_a_folder_without_pictures_is_refused_at_open(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SourceError, match=r"no pictures in .* \(1 other entries\); it takes \.bmp"):
+        open_source(str(tmp_path))
+
+
+def test_a_folder_in_which_nothing_is_readable_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with (
+        open_source(str(tmp_path)) as source,
+        pytest.raises(SourceError, match=r"none of the 1 pictures .*not a readable"),
+    ):
+        source.read()
+
+
+# --- memory
+
+
+def test_sequence_ends_with_none_or_as_a_lost_camera() -> None:
+    with FrameSequence([grey(0), grey(1)], fps=25.0) as source:
+        frames = [source.read(), source.read()]
+        assert source.read() is None
+    assert [(f.index, f.time_s) for f in frames if f] == [(0, 0.0), (1, 0.04)]
+    with FrameSequence([grey(0)], live=True) as source:
+        source.read()
+        with pytest.raises(SourceError, match="memory stopped after 1 frames"):
+            source.read()
+
+
+def test_a_live_sequence_keeps_its_rate() -> None:
+    started_s = time.monotonic()
+    with FrameSequence([grey(i) for i in range(4)], fps=20.0, live=True) as source:
+        for _ in range(4):
+            source.read()
+    assert time.monotonic() - started_s >= 0.15
+
+
+# --- network streams, from this machine
+
+
+class MotionJpeg(http.server.BaseHTTPRequestHandler):
+    """Twelve pictures as an MJPEG stream; then it ends, or at /hangs stays silent."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for i in range(12):
+            jpeg = cv2.imencode(".jpg", grey(i))[1].tobytes()
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n")
+            self.wfile.write(b"Content-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg))
+        if self.path.startswith("/hangs"):
+            self.server.released.wait(20)  # type: ignore[attr-defined]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stream_host() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), MotionJpeg) as server:
+        server.released = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.released.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+
+
+def test_stream_gives_frames_and_its_end_is_an_error_without_credentials(stream_host: str) -> None:
+    with open_source(f"http://me:secret@{stream_host}/video?token=secret") as source:
+        assert source.live
+        assert source.name == f"http://***@{stream_host}/video?***"
+        frames = [source.read() for _ in range(12)]
+        with pytest.raises(SourceError, match="ended or was silent") as caught:
+            source.read()
+    assert [number(f) for f in frames if f] == list(range(12))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_stream_that_falls_silent_is_an_error_in_time(stream_host: str) -> None:
+    with open_source(f"http://{stream_host}/hangs", read_timeout_s=0.5) as source:
+        for _ in range(11):  # the last one waits inside FFmpeg for the boundary that follows it
+            assert source.read() is not None
+        started_s = time.monotonic()
+        with pytest.raises(SourceError, match=r"silent for 0.5 s"):
+            source.read()
+            source.read()
+        assert 0.3 < time.monotonic() - started_s < 5
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_silent_host_is_an_error_in_time_without_credentials(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started_s = time.monotonic()
+        with pytest.raises(SourceError, match=r"gave no picture in \d\.\d s \(limit 0.5 s\)") as caught:
+            open_source(f"{scheme}://me:secret@127.0.0.1:{server.getsockname()[1]}/x", open_timeout_s=0.5)
+        assert 0.3 < time.monotonic() - started_s < 5
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_opencv_stays_silent_and_importing_changes_no_environment(tmp_path: Path) -> None:
+    (tmp_path / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    code = f"""
+import os
+import cv2  # changes the environment itself
+before = dict(os.environ)
+from edgeface.runtime.sources import open_source
+from edgeface.errors import SourceError
+assert dict(os.environ) == before
+for spec in ({str(tmp_path / "junk.mp4")!r}, "9876", "rtsp://me:secret@127.0.0.1:9/x"):
+    try:
+        open_source(spec)
+    except SourceError:
+        continue
+    raise SystemExit(spec)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENCV")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- credentials
+
+SECRET = st.text(st.sampled_from("@:/?#%&= ") | st.characters(codec="utf-8"), min_size=1, max_size=12).map(
+    lambda s: f"S3cr{s}et!"
+)
+HOST = st.from_regex(r"[a-z0-9]{1,8}(\.[a-z]{2,3})?(:[0-9]{2,5})?", fullmatch=True)
+
+
+@given(
+    scheme=st.sampled_from(["rtsp://", "RTSP://", "http://", "rstp://", "rtsp:/", ""]),
+    user=SECRET,
+    password=SECRET,
+    host=HOST,
+    path=st.from_regex(r"(/[a-z0-9.@?#]{0,5}){0,3}", fullmatch=True),
+)
+@example(scheme="rtsp://", user="S3cr", password="S3cr@/?#", host="h", path="/a@b?c#d")
+@example(scheme="", user="S3cr", password="S3cr", host="h", path="/live")
+@example(scheme="rtsp://", user="S3cr", password="p@S3cr", host="h", path="/live")
+def test_user_and_password_are_never_shown(scheme: str, user: str, password: str, host: str, path: str) -> None:
+    shown = redact(f"{scheme}{user}:{password}@{host}{path}")
+    assert "S3cr" not in shown
+    assert "et!" not in shown
+    assert shown.isprintable()
+
+
+@given(key=st.sampled_from(["password", "pwd", "PASS", "token", "user", "auth", "k"]), value=SECRET, host=HOST)
+def test_a_query_is_never_shown(key: str, value: str, host: str) -> None:
+    assert redact(f"http://{host}/live?a=1&{key}={value}").startswith(f"http://{host}/live?***") or "@" in value
+    assert "S3cr" not in redact(f"http://{host}/live?a=1&{key}={value}")
+
+
+def test_redacting_keeps_what_is_no_secret() -> None:
+    assert redact("rtsp://cam.local:554/h264") == "rtsp://cam.local:554/h264"
+    assert redact("rtsp://u:p@cam.local:554/h264") == "rtsp://***@cam.local:554/h264"
+    assert redact("rtsp://10.0.0.2/user=admin&password=x1&channel=1.sdp") == (
+        "rtsp://10.0.0.2/user=***&password=***&channel=1.sdp"
+    )
+    assert redact("clips/me@home.mp4") == "clips/me@home.mp4"
+
+
+# --- threads in front of sources
+
+
+class Ticker(FrameSource):
+    """A camera that gives numbered frames as fast as `period_s`; may hang or break at a frame."""
+
+    def __init__(self, period_s: float = 0.005, hang_at: int = -1, break_at: int = -1) -> None:
+        self.name, self.live, self.fps = "ticker", True, None
+        self.period_s, self.hang_at, self.break_at = period_s, hang_at, break_at
+        self.given = 0
+        self.closed = threading.Event()
+        self.freed = threading.Event()
+
+    def read(self) -> Frame | None:
+        time.sleep(self.period_s)
+        if self.given == self.hang_at:
+            self.freed.wait(20)
+        if self.given == self.break_at:
+            raise SourceError("ticker stopped")
+        self.given += 1
+        return Frame(np.full((4, 4, 3), self.given % 256, np.uint8), self.given - 1, 0.1)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_read_ahead_gives_every_frame_to_a_slow_reader_and_holds_few() -> None:
+    taken = 0
+
+    def images() -> Iterator[Image]:
+        nonlocal taken
+        for i in range(30):
+            taken += 1
+            yield grey(i)
+
+    lead = []
+    with ReadAhead(FrameSequence(images(), fps=5.0), ahead=3) as source:
+        assert (source.name, source.live, source.fps) == ("memory", False, 5.0)
+        frames = []
+        while (frame := source.read()) is not None:
+            time.sleep(0.003)
+            frames.append(frame)
+            lead.append(taken - len(frames))
+        assert source.read() is None
+    assert [number(f) for f in frames] == list(range(30))
+    assert [f.index for f in frames] == list(range(30))
+    assert max(lead) <= 4  # three that wait and one in the thread's hand
+    assert max(lead) >= 3
+
+
+def test_read_ahead_can_be_closed_while_its_queue_is_full_and_while_it_is_read() -> None:
+    source = ReadAhead(FrameSequence(grey(0) for _ in range(10_000)), ahead=2)
+    source.read()
+    time.sleep(0.05)
+    started_s = time.monotonic()
+    source.close()
+    source.close()
+    assert time.monotonic() - started_s < 2
+    with pytest.raises(SourceError, match="closed"):
+        source.read()
+
+
+def test_latest_frame_gives_a_slow_reader_the_newest_and_counts_the_rest() -> None:
+    ticker = Ticker()
+    with LatestFrame(ticker) as source:
+        seen, behind = [], []
+        for _ in range(6):
+            time.sleep(0.06)
+            frame = source.read()
+            assert frame is not None
+            seen.append(frame)
+            behind.append(ticker.given - int(frame.image[0, 0, 0]))
+        dropped = source.dropped
+    assert max(behind) <= 2  # not a queue: that would fall behind by about ten more with each read
+    assert [f.index for f in seen] == list(range(6))
+    numbers = [int(f.image[0, 0, 0]) for f in seen]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] - 6 <= dropped <= ticker.given - 6
+    assert dropped > 12
+    assert ticker.closed.is_set()
+
+
+def test_latest_frame_drops_nothing_for_a_fast_reader() -> None:
+    with LatestFrame(Ticker(period_s=0.02)) as source:
+        for _ in range(10):
+            source.read()
+        assert source.dropped <= 1  # one, should this thread lose the processor for long
+
+
+def test_latest_frame_gives_a_read_that_hangs_as_an_error_in_time_and_goes_on_after_it() -> None:
+    ticker = Ticker(hang_at=2)
+    source = LatestFrame(ticker, timeout_s=0.2)
+    assert source.read() is not None
+    started_s = time.monotonic()
+    with pytest.raises(SourceError, match=r"ticker gave no frame for 0.2 s; check"):
+        for _ in range(2):
+            source.read()
+    assert 0.15 < time.monotonic() - started_s < 2
+    ticker.freed.set()
+    assert source.read() is not None
+    source.close()
+    assert ticker.closed.is_set()
+
+
+def test_closing_does_not_wait_for_a_read_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    ticker = Ticker(hang_at=0)
+    source = LatestFrame(ticker, timeout_s=0.2)
+    started_s = time.monotonic()
+    source.close()
+    assert time.monotonic() - started_s < 2
+    assert "ticker does not answer" in caplog.text
+    assert not ticker.closed.is_set()  # freeing a capture under a reading thread would crash
+    ticker.freed.set()
+    assert ticker.closed.wait(5)
+    source.close()
+
+
+@pytest.mark.parametrize("wrapper", [LatestFrame, ReadAhead])
+def test_what_the_thread_raises_reaches_the_reader_after_the_frames_before_it(
+    wrapper: type[LatestFrame] | type[ReadAhead],
+) -> None:
+    ticker = Ticker(break_at=1)
+    with wrapper(ticker) as source:
+        assert ticker.closed.wait(5)
+        assert source.read() is not None
+        for _ in range(2):
+            with pytest.raises(SourceError, match="ticker stopped"):
+                source.read()
+
+
+def test_an_error_that_is_a_bug_reaches_the_reader_too() -> None:
+    def images() -> Iterator[Image]:
+        yield grey(0)
+        raise ZeroDivisionError
+
+    with ReadAhead(FrameSequence(images())) as source:
+        assert source.read() is not None
+        with pytest.raises(ZeroDivisionError):
+            source.read()
+
+
+def test_closing_wakes_a_reader() -> None:
+    ticker = Ticker(hang_at=0)
+    source = LatestFrame(ticker, timeout_s=10)
+    errors = []
+
+    def read() -> None:
+        with pytest.raises(SourceError) as caught:
+            source.read()
+        ended_s = time.monotonic()
+        errors.append((str(caught.value), ended_s))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    free = threading.Timer(0.5, ticker.freed.set)
+    free.start()
+    started_s = time.monotonic()
+    source.close()
+    reader.join(5)
+    free.join()
+    ((message, ended_s),) = errors
+    assert "ticker is closed" in message
+    assert ended_s - started_s < 0.4  # woken by close, not by the frame
+
+
+def test_buffered_picks_by_the_kind_of_source(tmp_path: Path) -> None:
+    with buffered(Ticker()) as live, buffered(FrameSequence([grey(0)])) as still:
+        assert isinstance(live, LatestFrame)
+        assert isinstance(still, ReadAhead)
+
+
+def test_read_ahead_of_a_real_video_loses_nothing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", [grey(i) for i in range(30)])
+    with buffered(open_source(str(path)), ahead=2) as source:
+        numbers = [number(frame) for frame in iter(source.read, None) if frame]
+    assert numbers == list(range(30))
