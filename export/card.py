@@ -1,0 +1,79 @@
+"""The model card: the manifest in words."""
+
+from edgeface.manifest import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """Write the model card of a bundle as Markdown, from nothing but its manifest."""
+    contract = manifest.embedder
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"Face embedder: {contract.size} x {contract.size} aligned {contract.channel_order} faces in, "
+        f"{contract.dimension} numbers out, compared by cosine. "
+        f"Embedding space `{manifest.space[:12]}`; only templates of this space can be compared.",
+        "",
+        "## Where it comes from",
+        "",
+        *(f"- {key}: {value}" for key, value in manifest.origin.items()),
+        f"- licences: code {manifest.licences.code}; weights {manifest.licences.weights}; "
+        f"training data {manifest.licences.data}",
+        "",
+        "## What it scores",
+        "",
+        "| precision | size | minimum cosine to the original | mean | accuracy | TAR at FAR | one face, one thread |",
+        "|---|---|---|---|---|---|---|",
+        *(_precision_row(manifest, name) for name in manifest.precisions),
+        "",
+        _accuracy_note(manifest),
+        "",
+        "## Thresholds",
+        "",
+        *_threshold_lines(manifest),
+        "",
+        "## Limits",
+        "",
+        "- A printed photograph or a screen is a face to this model: it does not detect spoofing.",
+        "- Scores on one set of people do not carry over to every group, age or camera; measure on your own.",
+        "- Faces must be aligned to the five-point template; an alignment of another kind lowers the scores.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _precision_row(manifest: Manifest, name: str) -> str:
+    entry = manifest.precisions[name]
+    accuracy, tar = "not measured", "not measured"
+    if entry.accuracy:
+        accuracy = f"{entry.accuracy.accuracy:.2%} ± {entry.accuracy.accuracy_se:.2%}"
+        tar = ", ".join(f"{rate}: {value:.1%}" for rate, value in entry.accuracy.tar.items())
+    latency = ", ".join(f"{provider} {ms:.1f} ms" for provider, ms in entry.latency_ms.items())
+    size = f"{manifest.files[entry.file].bytes / 1e6:.2f} MB"
+    return f"| {name} | {size} | {entry.min_cosine:.5f} | {entry.mean_cosine:.5f} | {accuracy} | {tar} | {latency} |"
+
+
+def _accuracy_note(manifest: Manifest) -> str:
+    measured = [entry.accuracy for entry in manifest.precisions.values() if entry.accuracy]
+    if not measured:
+        return "No labelled pairs were given, so the accuracy is not known."
+    return f"Accuracy: mean and standard error over the folds of {measured[0].pairs} pairs ({measured[0].protocol})."
+
+
+def _threshold_lines(manifest: Manifest) -> list[str]:
+    if not manifest.thresholds:
+        return ["None: there were no labelled pairs to choose one on."]
+    lines = [
+        "| precision | false match rate | cosine | 95 % interval | true match rate | impostor pairs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for threshold in manifest.thresholds:
+        low, high = threshold.interval
+        tar = "" if threshold.tar is None else f"{threshold.tar:.1%}"
+        rate = f"{threshold.fmr:g}" + (
+            "" if threshold.fmr == threshold.asked_fmr else f" (too few pairs for {threshold.asked_fmr:g})"
+        )
+        lines.append(
+            f"| {threshold.precision} | {rate} | {threshold.cosine:.4f} | {low:.4f} to {high:.4f} "
+            f"| {tar} | {threshold.pairs} |"
+        )
+    return [*lines, "", f"Chosen on: {manifest.thresholds[0].data}."]

@@ -1,0 +1,101 @@
+"""From a PyTorch face detector to an ONNX graph in the format `detector/1`."""
+
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgeface.errors import ExportError
+from edgeface.export.cleaning import clean_model, serialize, set_metadata
+from edgeface.export.graph import DEFAULT_OPSET, _quiet, assert_opset
+from edgeface.models.detector import STRIDES, FaceDetector
+from edgeface.runtime.edge_detector import FORMAT, FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY
+from edgeface.runtime.session import open_session
+
+MAX_DIFFERENCE: Final = 1e-3
+"""Allowed between an output of PyTorch and of onnxruntime, in units of 1 + its size."""
+
+MAX_CELLS: Final = 512
+"""Sides of a frame are at most this many times the largest stride."""
+
+
+class DeployedDetector(nn.Module):
+    """The network behind the preprocessing that a device would have to repeat.
+
+    frame (1, H, W, 3) uint8 RGB -> nine maps, see `edgeface.runtime.edge_detector`.
+    """
+
+    def __init__(self, network: FaceDetector) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """Predict for one frame."""
+        pixels = frame.permute(0, 3, 1, 2).to(torch.float32) * (1 / 255)
+        return tuple(tensor for level in self.network(pixels) for tensor in level)
+
+
+def export_detector(network: FaceDetector, *, min_score: float, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """Export a detector for frames of any size.
+
+    The same weights give the same bytes, from any folder.
+
+    Args:
+        network: in eval mode, on the CPU.
+        min_score: what to advise as the lowest score to report, in (0, 1).
+        opset: ONNX operator set, 18 to 20.
+
+    Raises:
+        ExportError: the network is in train mode, a weight is not finite, the file came out with another opset,
+            or it does not do in onnxruntime what the network does.
+    """
+    if any(module.training for module in network.modules()):
+        raise ExportError("the detector is in train mode: batch statistics would be frozen; call .eval() first")
+    for name, weight in network.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise ExportError(f"weight {name} has values that are not finite; training diverged, take other weights")
+    if not 0 < min_score < 1:
+        raise ExportError(f"min_score lies between 0 and 1, got {min_score}; use for example 0.6")
+    deployed = DeployedDetector(network).eval()
+    rows, columns = (torch.export.Dim(name, min=1, max=MAX_CELLS) for name in ("rows", "columns"))
+    with _quiet():
+        program = torch.onnx.export(
+            deployed,
+            (torch.zeros(1, 64, 96, 3, dtype=torch.uint8),),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["frame"],
+            output_names=[f"{kind}_{stride}" for stride in STRIDES for kind in KINDS],
+            dynamic_shapes=({1: STRIDES[-1] * rows, 2: STRIDES[-1] * columns},),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch's exporter returned nothing; report this with the versions of torch and onnxscript")
+    model = clean_model(program.model_proto)
+    assert_opset(model, opset)
+    strides = ",".join(map(str, STRIDES))
+    set_metadata(model, {FORMAT_KEY: FORMAT, STRIDES_KEY: strides, MIN_SCORE_KEY: f"{min_score:.4g}"})
+    assert_same_maps(deployed, model)
+    return model
+
+
+def assert_same_maps(deployed: DeployedDetector, model: onnx.ModelProto) -> None:
+    """Compare the graph in onnxruntime with the network, on noise of another size than it was traced with.
+
+    Raises:
+        ExportError: an output differs by more than `MAX_DIFFERENCE`.
+    """
+    session = open_session(serialize(model), provider="cpu", name="exported detector")
+    frame = np.random.default_rng(0).integers(0, 256, (1, 160, 64, 3), np.uint8)
+    with torch.no_grad():
+        expected = [tensor.numpy() for tensor in deployed(torch.from_numpy(frame))]
+    for tensor, want, got in zip(session.outputs, expected, session.run({"frame": frame}), strict=True):
+        difference = float(np.max(np.abs(want - got) / (1 + np.abs(want)))) if want.shape == got.shape else np.inf
+        if not difference <= MAX_DIFFERENCE:  # NaN is a difference, too
+            raise ExportError(
+                f"output {tensor.name} of the exported detector differs from PyTorch's by {difference:.2g}, "
+                f"at most {MAX_DIFFERENCE} is allowed; export with another opset"
+            )

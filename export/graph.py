@@ -1,0 +1,153 @@
+"""From a PyTorch backbone to an ONNX graph that takes aligned faces and gives unit embeddings."""
+
+import contextlib
+import io
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgeface.errors import ExportError
+from edgeface.export.cleaning import clean_model, set_metadata
+from edgeface.faces import FACE_SIZE
+from edgeface.files import sha256
+from edgeface.manifest import EmbedderContract
+from edgeface.runtime.embedder import CONTRACT_KEY, SPACE_KEY
+
+DEFAULT_OPSET: Final = 18
+"""Written by torch's exporter without a converter, and read by TensorRT 8.6 and onnxruntime 1.16 upwards."""
+
+
+class DeployedEmbedder(nn.Module):
+    """The backbone between the preprocessing and the normalisation that a device would have to repeat.
+
+    faces (N, 112, 112, 3) uint8 RGB -> (N, D) float32 of unit length.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Embed a batch of faces."""
+        pixels = faces.permute(0, 3, 1, 2).to(torch.float32)
+        embeddings: Tensor = self.backbone((pixels - 127.5) * (1 / 127.5))
+        # Not F.normalize: it exports as nine nodes with shape arithmetic. Not "+ 1e-12": it is optimized away.
+        return embeddings * torch.rsqrt((embeddings * embeddings).sum(1, keepdim=True).clamp_min(1e-12))
+
+
+def export_backbone(backbone: nn.Module, *, classes: int = 0, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """Export a backbone as an embedder that meets the contract of the project.
+
+    The result holds no external data, no source paths and no names of the machine it was made on; the same
+    weights give the same bytes.
+
+    Args:
+        backbone: float32 (N, 3, 112, 112) RGB in [-1, 1] -> (N, D), in eval mode, on the CPU.
+        classes: number of classes of the loss head it was trained with, to prove that the head is gone.
+        opset: ONNX operator set, 17 to 20.
+
+    Raises:
+        ExportError: a part is in train mode, a weight is not finite, the head is still there, or the file
+            came out with another opset than asked.
+    """
+    training = [name or "the network" for name, module in backbone.named_modules() if module.training]
+    if training:
+        raise ExportError(
+            f"{training[0]} is in train mode ({len(training)} parts are): batch statistics would be frozen into the "
+            "file; call .eval() first"
+        )
+    for name, weight in backbone.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise ExportError(
+                f"weight {name} has values that are not finite; training diverged, use another checkpoint"
+            )
+    example = torch.zeros(2, FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            DeployedEmbedder(backbone).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["faces"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: "batch"},),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch's exporter returned nothing; report this with the versions of torch and onnxscript")
+    model = clean_model(program.model_proto)
+    assert_opset(model, opset)
+    assert_head_stripped(model, backbone, classes)
+    with torch.no_grad():
+        dimension = int(backbone(torch.zeros(1, 3, FACE_SIZE, FACE_SIZE)).shape[1])
+    return with_contract(model, dimension)
+
+
+def with_contract(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
+    """Write the input contract and the embedding space id into a graph's metadata.
+
+    The space id is the hash of the graph without metadata, so it does not depend on itself.
+    """
+    space = sha256(model.SerializeToString(deterministic=True))
+    contract = EmbedderContract(dimension=dimension).model_dump(mode="json")
+    set_metadata(model, {CONTRACT_KEY: json.dumps(contract, sort_keys=True), SPACE_KEY: space})
+    return model
+
+
+def assert_opset(model: onnx.ModelProto, opset: int) -> None:
+    """Check the opset that is in the graph: exporters may write another than asked and only log it.
+
+    Raises:
+        ExportError: it differs.
+    """
+    written = {entry.domain: entry.version for entry in model.opset_import}
+    if written.get("") != opset:
+        raise ExportError(f"opset {opset} was asked, the file has {written.get('')}; use 17 to 20")
+
+
+def assert_head_stripped(model: onnx.ModelProto, backbone: nn.Module, classes: int) -> None:
+    """Prove that the loss head is not in the graph.
+
+    No initializer may have the number of classes as a dimension, unless the backbone has such a dimension by
+    itself; and the graph holds no more numbers than the backbone, so no class matrix fits into it.
+
+    Raises:
+        ExportError: the head, or a part of it, is in the graph.
+    """
+    own_sizes = {size for tensor in backbone.state_dict().values() for size in tensor.shape}
+    for tensor in model.graph.initializer:
+        if classes > 1 and classes in tensor.dims and classes not in own_sizes:
+            raise ExportError(
+                f"initializer {tensor.name} {list(tensor.dims)} has the number of classes ({classes}) as a dimension: "
+                "the loss head is still in the graph; export the backbone alone"
+            )
+    held = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    allowed = sum(tensor.numel() for tensor in backbone.state_dict().values()) + 256  # shapes and scalar constants
+    if held > allowed:
+        raise ExportError(
+            f"the graph holds {held:,} numbers, the backbone {allowed:,}: something besides it was exported"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporter from printing its progress and from warning about its own internals."""
+    noisy = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,47 @@
+"""Does the exported network still say the same about faces?"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import ExportError
+from edgeface.metrics import cosine_scores
+
+FP32_MIN_COSINE: Final = 0.99999
+"""Below this an fp32 export is not the same network, and is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Cosines between the embeddings of two forms of a network on the same faces."""
+
+    images: int
+    min_cosine: float
+    mean_cosine: float
+
+
+def compare(reference: npt.NDArray[np.floating], candidate: npt.NDArray[np.floating]) -> Parity:
+    """Compare two (N, D) embedding matrices row by row.
+
+    Raises:
+        ExportError: the candidate has values that are not finite.
+    """
+    if not np.isfinite(candidate).all():
+        raise ExportError("the exported network gives embeddings that are not finite; quantize with other faces")
+    cosines = cosine_scores(reference, candidate)
+    return Parity(len(cosines), float(cosines.min()), float(cosines.mean()))
+
+
+def assert_same(parity: Parity, what: str) -> None:
+    """Refuse an fp32 export that differs from its source.
+
+    Raises:
+        ExportError: the smallest cosine is below `FP32_MIN_COSINE`.
+    """
+    if parity.min_cosine < FP32_MIN_COSINE:
+        raise ExportError(
+            f"{what}: minimum cosine {parity.min_cosine:.6f} over {parity.images} faces, "
+            f"at least {FP32_MIN_COSINE} is asked; the export is not the same network"
+        )

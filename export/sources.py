@@ -1,0 +1,95 @@
+"""The two kinds of networks that can be exported: our checkpoints and foreign ONNX embedders."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+
+from edgeface.errors import ExportError
+from edgeface.evaluation.models import TorchEmbedder
+from edgeface.export.foreign import Preprocessing, adapt
+from edgeface.export.graph import DEFAULT_OPSET, export_backbone
+from edgeface.export.pipeline import Network
+from edgeface.files import sha256
+from edgeface.runtime.session import open_session
+from edgeface.training.checkpoint import load_backbone
+
+
+class ForeignEmbedder:
+    """A foreign network as its maker meant it: preprocessing outside the graph, one face at a time.
+
+    Args:
+        path: ONNX file with one image input and one output.
+        preprocessing: what it expects.
+        provider: as `edgeface.runtime.session.open_session`.
+        threads: as there.
+
+    Raises:
+        ExportError: the file is missing.
+        BundleError, ProviderError: as `open_session`.
+    """
+
+    def __init__(self, path: Path, preprocessing: Preprocessing, *, provider: str = "auto", threads: int = 0) -> None:
+        if not path.is_file():
+            raise ExportError(f"network not found: {path}")
+        self._session = open_session(path.read_bytes(), provider=provider, threads=threads, name=str(path))
+        self._preprocessing = preprocessing
+        self.provider = self._session.provider
+        """Short name of the provider that runs it."""
+
+    def embed(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed (N, 112, 112, 3) uint8 RGB faces; returns (N, D) float32 of unit length."""
+        name = self._session.inputs[0].name
+        single = [self._session.run({name: self._preprocessing.apply(face[None])})[0] for face in faces]
+        embeddings = np.concatenate(single)
+        unit: npt.NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return unit
+
+
+def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
+    """Export the backbone of a run folder or checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+        ExportError: it cannot be exported.
+    """
+    backbone, info = load_backbone(path)
+    model = export_backbone(backbone, classes=info.classes, opset=opset)
+    origin: dict[str, str | int | float | None] = {
+        "source": "trained by edgeface",
+        "model": info.model,
+        "loss": info.loss,
+        "training data": info.data,
+        "training classes": info.classes,
+        "training steps": info.step,
+    }
+    return Network(model, TorchEmbedder(backbone).embed, origin)
+
+
+def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAULT_OPSET) -> Network:
+    """Bring in an ONNX embedder that somebody else trained.
+
+    Raises:
+        ExportError: it is missing, not ONNX, or cannot be adapted.
+    """
+    try:
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+    except FileNotFoundError:
+        raise ExportError(f"network not found: {path}") from None
+    except OSError as error:
+        raise ExportError(f"network {path} cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise ExportError(f"{path} is not an ONNX file ({len(data)} bytes): {error}") from None
+    adapted = adapt(model, preprocessing, opset)
+    original = ForeignEmbedder(path, preprocessing, provider="cpu")
+    origin: dict[str, str | int | float | None] = {
+        "source": "foreign ONNX network",
+        "file": path.name,
+        "sha256": sha256(data),
+        "preprocessing": f"{preprocessing.layout} {preprocessing.channel_order}, "
+        f"(pixel - {preprocessing.mean:g}) * {preprocessing.scale:g}",
+    }
+    return Network(adapted, original.embed, origin)
