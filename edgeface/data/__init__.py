@@ -1,0 +1,17 @@
+"""Faces to train, calibrate and measure on."""
+
+from edgeface.data.catalog import open_faces
+from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces, Sample, Skipped
+from edgeface.data.pairs import Pairs, make_pairs, read_lfw_pairs
+
+__all__ = [
+    "UNKNOWN",
+    "FaceSet",
+    "InMemoryFaces",
+    "Pairs",
+    "Sample",
+    "Skipped",
+    "make_pairs",
+    "open_faces",
+    "read_lfw_pairs",
+]

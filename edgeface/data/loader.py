@@ -1,0 +1,148 @@
+"""Batches of augmented faces in an order that depends on the seed and the step only."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from edgeface.data.augment import AugmentConfig, augment
+from edgeface.data.faceset import FaceSet
+
+Place = tuple[int, int]
+"""(epoch, index of the face)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Faces for one step.
+
+    Attributes:
+        faces: (N, 112, 112, 3) uint8 RGB.
+        labels: (N,) int64.
+        indices: (N,) int64, index into the face set.
+    """
+
+    faces: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; called by the loader."""
+        return Batch(self.faces.pin_memory(), self.labels.pin_memory(), self.indices.pin_memory())
+
+
+class EpochBatches(Sampler[list[Place]]):
+    """Lists of places, each epoch in another order, from any step on.
+
+    Args:
+        count: number of faces.
+        batch_size: faces in a step; what is left at the end of an epoch is dropped.
+        epochs: number of epochs.
+        seed: of the orders.
+        first_step: steps that were done before.
+    """
+
+    def __init__(self, count: int, batch_size: int, epochs: int, seed: int, first_step: int = 0) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.seed = seed
+        self.first_step = first_step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of whole batches in an epoch."""
+        return self.count // self.batch_size
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch - self.first_step
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        first_epoch, skip = divmod(self.first_step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
+            for batch in range(skip, self.steps_per_epoch):
+                chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                yield [(epoch, index) for index in chosen]
+            skip = 0
+
+
+class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
+    """A face set, addressed by (epoch, index): the two fix the augmentation together with the seed."""
+
+    def __init__(self, faces: FaceSet, config: AugmentConfig, seed: int) -> None:
+        self.faces = faces
+        self.config = config
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, place: Place) -> tuple[Tensor, int, int]:
+        epoch, index = place
+        rng = np.random.default_rng((self.seed, epoch, index))
+        face = augment(self.faces.read(index), self.config, rng)
+        return torch.from_numpy(np.ascontiguousarray(face)), int(self.faces.labels[index]), index
+
+
+def open_loader(
+    faces: AugmentedFaces, batches: EpochBatches, *, workers: int = -1, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Return the loader of all steps from `batches.first_step` on, which keeps its processes to the end.
+
+    The processes start afresh rather than as copies of this one: OpenCV's and torch's threads do not survive a
+    fork, and a child that needs their locks hangs. As always with such processes, a script that trains does so
+    below `if __name__ == "__main__":`.
+
+    Args:
+        faces: what to read.
+        batches: in which order.
+        workers: processes; 0 prepares batches between the steps, -1 chooses by the number of cores.
+        pin_memory: True when the batches go to a GPU.
+    """
+    workers = default_workers() if workers < 0 else workers
+    return DataLoader(
+        faces,  # type: ignore[arg-type]  # collate makes a Batch of its items
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context=_context() if workers else None,
+    )
+
+
+def default_workers() -> int:
+    """Return how many processes prepare faces.
+
+    Decoding and augmenting takes about 0.5 ms a face, a quarter of what a small network takes on a core, so a
+    CPU run needs one for each two cores; on a GPU, eight keep up with some ten thousand faces a second.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 2))
+
+
+def _context() -> BaseContext:
+    """Return how processes are started: from a server that has imported this module once, where there is one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:
+    faces, labels, indices = zip(*items, strict=True)
+    return Batch(torch.stack(faces), torch.tensor(labels), torch.tensor(indices))
+
+
+def _start_worker(_number: int) -> None:
+    cv2.setNumThreads(1)  # the parallelism lies in the processes

@@ -1,0 +1,31 @@
+"""ArcFace (Deng et al., 2019, arXiv 1801.07698)."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edgeface.losses.head import CosineHead
+
+
+class ArcFace(CosineHead):
+    """Additive angular margin, equation 3: the target's cosine cos(theta) becomes cos(theta + margin).
+
+    Where theta + margin exceeds pi, cos(theta + margin) would rise again; there it is continued by
+    cos(theta) - margin * sin(margin), as in the authors' code, which keeps falling.
+    """
+
+    default_margin: ClassVar[float] = 0.5
+    margin_limit: ClassVar[float] = math.pi / 2
+    margin_unit: ClassVar[str] = "radians"
+
+    def target_cosine(self, cosine: Tensor) -> Tensor:
+        """Return cos(theta + margin) for cos(theta) = `cosine` (N,) float32."""
+        # sin has no finite slope at cos = +-1; rounding may even pass 1. The slope of the loss by the
+        # embedding is finite there all the same, since that of the cosine vanishes, so that of the clamped
+        # sine may be zero.
+        sine = (1 - cosine.square()).clamp_min(1e-12).sqrt()
+        rotated = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        beyond = cosine < math.cos(math.pi - self.margin)
+        return torch.where(beyond, cosine - self.margin * math.sin(self.margin), rotated)

@@ -1,0 +1,205 @@
+"""Checkpoints: weights as safetensors, everything else as JSON; nothing in them can run code.
+
+    checkpoint/
+        backbone.safetensors     the network that is exported
+        head.safetensors         what only training needs
+        optimizer.safetensors    moments of the optimizer, and the state of the loss scaler
+        state.json               format version, step, configuration, names of the networks
+
+Each folder is written under another name first, so a checkpoint is whole or not there.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgeface.errors import CheckpointError, EdgefaceError
+from edgeface.files import new_folder
+from edgeface.models import build_model
+
+FORMAT_VERSION: Final = 1
+BACKBONE: Final = "backbone.safetensors"
+HEAD: Final = "head.safetensors"
+OPTIMIZER: Final = "optimizer.safetensors"
+STATE: Final = "state.json"
+LAST: Final = "checkpoint"
+BEST: Final = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        model: key of `edgeface.models.MODELS`.
+        embedding_size: D.
+        classes: identities that the head was trained on.
+        faces: pictures that it was trained on.
+        loss: key of `edgeface.losses.LOSSES`.
+        data: what it was trained on, as given.
+        step: steps done.
+        epoch: epochs done, whole ones.
+        seconds: time spent in training so far.
+        accuracy: ten-fold accuracy on the held-out pairs at this step, in [0, 1]; None if not measured.
+        best_accuracy: the best so far; None if never measured.
+        config: the whole configuration, as `TrainConfig.to_dict`.
+        edgeface: version of the package that wrote it.
+    """
+
+    model: str
+    embedding_size: int
+    classes: int
+    faces: int
+    loss: str
+    data: str
+    step: int
+    epoch: int
+    seconds: float
+    accuracy: float | None
+    best_accuracy: float | None
+    config: Mapping[str, Any]
+    edgeface: str
+
+
+def save_checkpoint(
+    folder: Path,
+    info: CheckpointInfo,
+    backbone: nn.Module,
+    head: nn.Module,
+    optimizer: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint folder, whole or not at all; one of the same name is replaced.
+
+    `optimizer` is the flat state from `edgeface.training.optimizer.optimizer_tensors`; without it the
+    checkpoint can be used, but not resumed.
+    """
+    with new_folder(folder) as temporary:
+        save_file(_stored(backbone.state_dict()), temporary / BACKBONE)
+        save_file(_stored(head.state_dict()), temporary / HEAD)
+        if optimizer is not None:
+            save_file(_stored(optimizer), temporary / OPTIMIZER)
+        state = {"format_version": FORMAT_VERSION, **asdict(info)}
+        (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def recover_checkpoint(folder: Path) -> None:
+    """Put an old checkpoint back that was moved aside when the process died before the new one took its
+    name."""
+    if not folder.exists():
+        for old in folder.parent.glob(f".{folder.name}.old.*/old"):
+            old.rename(folder)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` names: itself, or the best or last one of a run folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in (path, path / BEST, path / LAST):
+        if (folder / STATE).is_file():
+            return folder
+    raise CheckpointError(f"no checkpoint in {path}; give a run folder or a checkpoint folder (with {STATE})")
+
+
+def read_info(folder: Path) -> CheckpointInfo:
+    """Read `state.json` of a checkpoint folder.
+
+    Raises:
+        CheckpointError: it is missing, broken or of another format version.
+    """
+    path = folder / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        version = state.pop("format_version")
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint in {folder}: {STATE} is missing; give a run folder") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); use another checkpoint") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this edgeface reads {FORMAT_VERSION}; "
+            "train again or install the edgeface that wrote it"
+        )
+    try:
+        return CheckpointInfo(**state)
+    except TypeError as error:
+        raise CheckpointError(
+            f"{path} lacks a field or has an unknown one ({error}); use another checkpoint"
+        ) from error
+
+
+def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
+    """Load the embedding network of a run, without its head.
+
+    Args:
+        path: run folder (its best checkpoint is taken, or else the last) or checkpoint folder.
+
+    Returns:
+        The network on the CPU, float32, in evaluation mode and without gradients, and what its checkpoint
+        says.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, broken, of another version, or does not fit its network.
+    """
+    folder = find_checkpoint(Path(path))
+    info = read_info(folder)
+    try:
+        model = build_model(info.model, info.embedding_size)
+    except EdgefaceError as error:
+        raise CheckpointError(f"{folder / STATE}: {error}") from error
+    load_weights(folder / BACKBONE, model)
+    return model.eval().requires_grad_(False), info
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill `module` from a safetensors file; every tensor must be there, of its shape, and finite.
+
+    Raises:
+        CheckpointError: the file is missing or broken or does not fit.
+    """
+    tensors = load_tensors(path)
+    expected = module.state_dict()
+    wrong = sorted(
+        {name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape}
+        | (tensors.keys() - expected.keys())
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit the network: {len(wrong)} tensors differ, the first is {wrong[0]}; "
+            "was the configuration changed?"
+        )
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise CheckpointError(f"{path} holds numbers that are not finite, in {broken[0]}; use another checkpoint")
+    module.load_state_dict(tensors)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing or broken.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; use another checkpoint") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); use another checkpoint") from error
+    return tensors
+
+
+def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # channels_last weights are not contiguous in the sense of the file format
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

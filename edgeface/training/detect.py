@@ -1,0 +1,165 @@
+"""Training a face detector on one machine: labelled photographs and drawn scenes in, weights out."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeface.errors import TrainingError
+from edgeface.files import write_text
+from edgeface.models.detector import FaceDetector
+from edgeface.runtime.detections import DetectorSettings
+from edgeface.training.detect_augment import training_picture
+from edgeface.training.detect_data import DetectionSet, Labelled, open_detection_set
+from edgeface.training.detect_loss import Targets, assign, detection_loss
+from edgeface.training.detect_metrics import DetectorReport, TorchDetector, evaluate_detector
+from edgeface.training.detect_run import DetectorConfig, load_training, plain, save_checkpoint
+from edgeface.training.detect_scenes import drawn_scenes
+
+CLIP_NORM: Final = 10.0
+REPORT_EVERY: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorProgress:
+    """Where a training run stands: losses are means since the last report."""
+
+    step: int
+    steps: int
+    loss: float
+    score_loss: float
+    box_loss: float
+    landmark_loss: float
+    images_per_s: float
+    learning_rate: float
+
+
+def train_detector(
+    config: DetectorConfig,
+    progress: Callable[[DetectorProgress], None] = lambda _: None,
+    *,
+    resume: bool = False,
+) -> DetectorReport:
+    """Train, keep checkpoints, and score the averaged weights on the val part.
+
+    The batch of a step depends on seed and step alone, so a resumed run sees what an uninterrupted one would.
+
+    Args:
+        config: what to do.
+        progress: called every 50 steps and at the end.
+        resume: go on from the last checkpoint in `config.out`, if there is one.
+
+    Returns:
+        The scores, which are also in `checkpoint/state.json`.
+
+    Raises:
+        DataError: the data is missing or malformed.
+        CheckpointError: the checkpoint to resume from is broken or of another network.
+        TrainingError: the loss is not finite.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+        cv2.setNumThreads(config.threads)
+    photographs = open_detection_set(config.data, "train")
+    scenes = drawn_scenes(config.scenes, config.seed) if config.scene_share else []
+
+    def draw(rng: np.random.Generator) -> Labelled:
+        if rng.random() < config.scene_share:
+            return scenes[rng.integers(len(scenes))]
+        return photographs.read(int(rng.integers(len(photographs))))
+
+    torch.manual_seed(config.seed)
+    network = FaceDetector(config.shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    heavy = [p for p in network.parameters() if p.ndim > 1]
+    light = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": heavy, "weight_decay": config.weight_decay}, {"params": light, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    done = load_training(config, network, average, optimizer) if resume else 0
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_text(config.out / "config.json", json.dumps(plain(config), indent=2) + "\n")
+
+    network.train()
+    sums, since, started = np.zeros(4), done, time.perf_counter()
+    for step in range(done, config.steps):
+        rate = learning_rate(config, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images, targets = make_batch(np.random.default_rng([config.seed, step]), draw, config.batch, config.side)
+        losses = detection_loss(network(images), targets)
+        if not torch.isfinite(losses.total):
+            raise TrainingError(f"the loss is {losses.total.item()} at step {step}; lower learning_rate ({rate:.2g})")
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
+        optimizer.step()
+        momentum = min(config.averaging, (1 + step) / (10 + step))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                average[name].lerp_(tensor, 1 - momentum)
+            else:
+                average[name].copy_(tensor)
+        sums += [loss.item() for loss in losses]
+        finished = step + 1
+        if finished % REPORT_EVERY == 0 or finished == config.steps:
+            seconds = max(time.perf_counter() - started, 1e-9)
+            means = sums / (finished - since)
+            speed = (finished - since) * config.batch / seconds
+            loss, score, box, landmark = means.tolist()
+            report = DetectorProgress(finished, config.steps, loss, score, box, landmark, speed, rate)
+            with (config.out / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(asdict(report)) + "\n")
+            progress(report)
+            sums, since, started = np.zeros(4), finished, time.perf_counter()
+        if finished % config.checkpoint_every == 0 and finished < config.steps:
+            save_checkpoint(config, network, average, optimizer, finished, None)
+
+    kept = FaceDetector(config.shape)
+    kept.load_state_dict(average)
+    scores = evaluate_on(kept, open_detection_set(config.data, "val"))
+    save_checkpoint(config, network, average, optimizer, config.steps, scores)
+    return scores
+
+
+def make_batch(
+    rng: np.random.Generator, draw: Callable[[np.random.Generator], Labelled], batch: int, side: int
+) -> tuple[Tensor, Targets]:
+    """Compose training pictures, (N, 3, side, side) float32 RGB in [0, 1] in channels-last order, with targets."""
+    pictures = [training_picture(rng, draw, side) for _ in range(batch)]
+    pixels = torch.from_numpy(np.stack([picture.image for picture in pictures]))
+    return pixels.permute(0, 3, 1, 2).float().div_(255), make_targets(pictures)
+
+
+def make_targets(pictures: list[Labelled]) -> Targets:
+    """Assign the faces of pictures of one size to cells; see `Targets`."""
+    height, width = pictures[0].image.shape[:2]
+    labels, first = [], 0
+    for picture in pictures:
+        rows = assign(picture.boxes, picture.sure, (width, height))
+        labels.append(np.where(rows >= 0, rows + first, rows))
+        first += len(picture)
+    boxes = np.concatenate([picture.boxes for picture in pictures])
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    landmarks = np.concatenate([picture.landmarks for picture in pictures]).reshape(-1, 10)
+    return Targets(torch.from_numpy(np.stack(labels)), torch.from_numpy(corners), torch.from_numpy(landmarks))
+
+
+def learning_rate(config: DetectorConfig, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the peak."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+
+
+def evaluate_on(network: FaceDetector, pictures: DetectionSet, max_side: int = 640) -> DetectorReport:
+    """Score a network on a labelled set; pictures are shrunk to `max_side` first."""
+    detector = TorchDetector(network, DetectorSettings(min_score=0.05, max_side=max_side))
+    return evaluate_detector(detector, (pictures.read(index) for index in range(len(pictures))))

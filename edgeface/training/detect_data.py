@@ -1,0 +1,130 @@
+"""Labelled photographs and drawn scenes to train a face detector on."""
+
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import DataError
+from edgeface.images import decode_image
+
+LABELS: Final = "detect.jsonl"
+SURE_SCORE: Final = 0.6
+"""A face that its labeller gave less than this is neither taught nor held against the network."""
+
+
+CACHE_BYTES: Final = 1_500_000_000
+"""So much memory goes to decoded pictures: decoding would take a quarter of the training time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """A picture and its faces.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (N, 4) float32 x, y, width, height in pixels, pixel centres at integers.
+        landmarks: (N, 5, 2) float32 (x, y) in pixels; left eye, right eye, nose, left and right mouth corner.
+        scores: (N,) float32 in [0, 1], how sure the labeller was; below `SURE_SCORE` the face is left out of
+            the loss.
+    """
+
+    image: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def sure(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the face is taught."""
+        return self.scores >= SURE_SCORE
+
+
+class DetectionSet:
+    """One part of a labelled folder, its encoded pictures held in memory, and the decoded ones while they fit."""
+
+    def __init__(self, records: list[dict[str, Any]], files: dict[str, bytes]) -> None:
+        self._records = records
+        self._files = files
+        self._decoded: dict[int, npt.NDArray[np.uint8]] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, index: int) -> Labelled:
+        """Decode one picture.
+
+        Raises:
+            ImageError: it is not a readable picture.
+        """
+        record = self._records[index]
+        image = self._decoded.get(index)
+        if image is None:
+            image = decode_image(self._files[record["file"]], record["file"])
+            image.flags.writeable = False
+            if image.nbytes <= self._room:
+                self._decoded[index], self._room = image, self._room - image.nbytes
+        faces = record["faces"]
+        return Labelled(
+            image,
+            np.array([face["box"] for face in faces], np.float32).reshape(-1, 4),
+            np.array([face["landmarks"] for face in faces], np.float32).reshape(-1, 5, 2),
+            np.array([face["score"] for face in faces], np.float32),
+        )
+
+
+def open_detection_set(folder: Path, split: str) -> DetectionSet:
+    """Open one part of a folder of `detect.jsonl` and `detect-SPLIT.tar`.
+
+    Each line of `detect.jsonl` is {"file", "split", "width", "height", "faces": [{"box": [x, y, w, h], "score",
+    "landmarks": five [x, y]}]} in pixels of that file; the tar holds the files of one split.
+
+    Args:
+        folder: where both are.
+        split: `train` or `val`.
+
+    Raises:
+        DataError: a file is missing or malformed, or the part is empty.
+    """
+    labels, archive = folder / LABELS, folder / f"detect-{split}.tar"
+    for path in (labels, archive):
+        if not path.is_file():
+            raise DataError(f"detector training data not found: {path}; a folder needs {LABELS} and detect-*.tar")
+    records = []
+    for number, line in enumerate(labels.read_text().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            if record["split"] == split:
+                records.append(_checked(record))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
+    try:
+        with tarfile.open(archive) as tar:
+            files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
+    except tarfile.TarError as error:
+        raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
+    missing = [record["file"] for record in records if record["file"] not in files]
+    if missing:
+        raise DataError(f"{archive} lacks {len(missing)} of {len(records)} pictures, the first is {missing[0]}")
+    if not records:
+        raise DataError(f"{labels} lists no picture of the part {split!r}")
+    return DetectionSet(records, files)
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    for face in record["faces"]:
+        numbers = [*face["box"], *(value for point in face["landmarks"] for value in point), face["score"]]
+        if len(numbers) != 15 or not np.all(np.isfinite(numbers)):
+            raise ValueError(f"a face needs a box of 4, five landmarks and a score, got {face}")
+        if min(face["box"][2:]) <= 0:
+            raise ValueError(f"a box has width {face['box'][2]} and height {face['box'][3]}")
+    str(record["file"])
+    return record

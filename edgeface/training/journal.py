@@ -1,0 +1,67 @@
+"""metrics.jsonl: one line for some steps, none twice."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgeface.files import write_text
+
+
+class Window:
+    """Sums over the steps since the last line."""
+
+    def __init__(self) -> None:
+        self._losses = [0.0, 0.0, 0.0]
+        self._steps = 0
+        self._wait_s = 0.0
+        self._time_s = 0.0
+
+    def add(self, loss: Tensor, identity: Tensor, imitation: Tensor, *, wait_s: float, step_s: float) -> None:
+        """Count one step, which took `step_s` in all, of which it waited `wait_s` for faces."""
+        for place, value in enumerate((loss, identity, imitation)):
+            self._losses[place] += value.item()
+        self._steps += 1
+        self._wait_s += wait_s
+        self._time_s += step_s
+
+    def line(self, step: int, epoch: float, lr: float, batch_size: int) -> dict[str, Any]:
+        """Return the means as a line for the journal."""
+        loss, identity, imitation = (total / self._steps for total in self._losses)
+        return {
+            "step": step,
+            "epoch": round(epoch, 4),
+            "loss": loss,
+            "identity_loss": identity,
+            "teacher_loss": imitation,
+            "lr": lr,
+            "faces_per_s": round(self._steps * batch_size / self._time_s, 1),
+            "data_wait": round(self._wait_s / self._time_s, 4),
+        }
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one line to the journal."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Read the journal; a last line that a crash cut off is left out, and a missing file is empty."""
+    lines: list[dict[str, Any]] = []
+    if not path.is_file():
+        return lines
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def cut_journal(path: Path, step: int) -> None:
+    """Drop the lines after `step`, which a resumed run writes again."""
+    lines = [line for line in read_journal(path) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
