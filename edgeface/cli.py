@@ -1,0 +1,96 @@
+"""The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from edgeface import __version__
+from edgeface.commands.demo import demo_command
+from edgeface.commands.doctor import doctor_command
+from edgeface.commands.enroll import enroll_command, gallery_list_command, gallery_remove_command
+from edgeface.commands.eval import eval_command
+from edgeface.commands.export import export_command
+from edgeface.commands.run import run_command
+from edgeface.commands.train import train_command
+from edgeface.commands.verify import verify_command
+from edgeface.errors import EdgefaceError
+
+
+class Commands(TyperGroup):
+    """Turns errors that a user can mend into one line and exit code 1; our own bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except EdgefaceError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").split(".")[0]
+            if package not in _EXTRAS:
+                raise
+            typer.echo(
+                f"error: this command needs the package {package!r}; "
+                f"install it with: pip install 'edgeface[{_EXTRAS[package]}]'",
+                err=True,
+            )
+            raise typer.Exit(1) from None
+
+
+_EXTRAS = {"onnxruntime": "cpu", "torch": "train", "onnx": "train", "safetensors": "train", "matplotlib": "train"}
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    cls=Commands,
+    context_settings=_SETTINGS,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From face photographs to a camera that recognises the right person and nobody else.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edgeface {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More on stderr; -vv for all.")] = 0,
+) -> None:
+    """Set up logging before any command."""
+    import logging
+
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+app.command("demo")(demo_command)
+app.command("train")(train_command)
+app.command("eval")(eval_command)
+app.command("export")(export_command)
+app.command("verify")(verify_command)
+app.command("enroll")(enroll_command)
+app.command("run")(run_command)
+app.command("doctor")(doctor_command)
+
+gallery = typer.Typer(
+    no_args_is_help=True, context_settings=_SETTINGS, pretty_exceptions_enable=False, help="List and remove people."
+)
+gallery.command("list")(gallery_list_command)
+gallery.command("remove")(gallery_remove_command)
+app.add_typer(gallery, name="gallery")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,33 @@
+"""`edgeface doctor`: what can this machine do?"""
+
+from typing import Annotated
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+
+def doctor_command(
+    *,
+    bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Check this bundle too.")] = None,
+    gallery: opt.GalleryPath = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Report providers (and why one is missing), cameras, display, versions, and the health of a bundle."""
+    from edgeface.runtime.doctor import examine
+
+    report = examine(bundle, gallery)
+    if as_json:
+        console.print_json(report)
+        return
+    for provider in report["providers"]:
+        typer.echo(f"provider {provider['name']}: {'works' if provider['works'] else 'no: ' + str(provider['why'])}")
+    cameras = ", ".join(camera["name"] for camera in report["cameras"]) or "none found"
+    typer.echo(f"cameras: {cameras}")
+    typer.echo(f"display: {'yes' if report['display'] else 'no; run goes headless'}")
+    typer.echo(f"processor: {report['processor']}")
+    for what in ("bundle", "gallery"):
+        if report[what] is not None:
+            typer.echo(f"{what}: {'ok' if report[what]['ok'] else report[what]['why']}")
+    typer.echo("versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()))

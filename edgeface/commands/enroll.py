@@ -1,0 +1,85 @@
+"""`edgeface enroll` and `edgeface gallery`: people in and out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+
+def enroll_command(
+    name: Annotated[str, typer.Argument(help="Who it is.")],
+    *,
+    image: Annotated[list[Path] | None, typer.Option(help="Picture with one face; give several times.")] = None,
+    camera: Annotated[int | None, typer.Option(min=0, help="Take the pictures from this camera instead.")] = None,
+    shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera.")] = 5,
+    gallery: opt.GalleryPath = None,
+    bundle: opt.BundlePath = "default",
+    precision: opt.Precision = "auto",
+    provider: opt.Provider = "auto",
+    detector: opt.DetectorPath = None,
+    largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Add a person to the gallery, from pictures or a camera. All of the pictures are taken, or none.
+
+    Example: edgeface enroll alice --image a1.jpg --image a2.jpg --bundle my.bundle
+    """
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.enrolment import camera_portraits, enroll, file_portraits
+    from edgeface.runtime.recognizer import open_recognizer
+
+    if bool(image) == (camera is not None):
+        raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N")
+    # Enrolment compares nothing, so a bundle without thresholds will do.
+    recognizer = open_recognizer(bundle, precision=precision, provider=provider, detector=detector, threshold=1.0)
+    if camera is not None:
+        console.say(f"look at camera {camera}; taking {shots} pictures", as_json)
+        portraits = camera_portraits(recognizer, camera, shots)
+    else:
+        portraits = file_portraits(recognizer, image or [], largest=largest)
+    path = gallery or console.default_gallery()
+    result = enroll(recognizer, path, name, portraits)
+    if as_json:
+        console.print_json(
+            {"name": result.name, "templates": result.templates, "people": result.people, "gallery": str(path)}
+        )
+        return
+    typer.echo(f"enrolled {result.name} with {result.templates} pictures; {result.people} people in {path}")
+
+
+def gallery_list_command(gallery: opt.GalleryPath = None, *, as_json: opt.Json = False) -> None:
+    """List the people in a gallery."""
+    from edgeface.runtime.gallery import Gallery
+
+    path = gallery or console.default_gallery()
+    with Gallery(path) as opened:
+        people, space = opened.list(), opened.space_id
+    if as_json:
+        listed = [{"name": p.name, "templates": p.templates, "created": p.created} for p in people]
+        console.print_json({"gallery": str(path), "space": space, "people": listed})
+        return
+    if not people:
+        typer.echo(f"{path} is empty; add somebody with `edgeface enroll NAME --image FILE`")
+        return
+    console.table([[p.name, str(p.templates), p.created] for p in people], ["name", "pictures", "enrolled"])
+
+
+def gallery_remove_command(
+    name: Annotated[str, typer.Argument(help="Who to remove.")],
+    gallery: opt.GalleryPath = None,
+    *,
+    as_json: opt.Json = False,
+) -> None:
+    """Remove a person, with every template, from a gallery."""
+    from edgeface.runtime.gallery import Gallery
+
+    path = gallery or console.default_gallery()
+    with Gallery(path) as opened:
+        removed = opened.remove(name)
+    if as_json:
+        console.print_json({"name": name, "templates": removed, "gallery": str(path)})
+        return
+    typer.echo(f"removed {name} ({removed} templates) from {path}")

@@ -1,0 +1,137 @@
+"""`edgeface export`: a network and faces in, a bundle out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+
+def export_command(
+    model: Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; leave out with --onnx.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    calibration: Annotated[str, typer.Option(help="Aligned faces that fix the int8 ranges; as --data.")],
+    precision: Annotated[str, typer.Option(help="Any of fp32, fp16, int8, with commas.")] = "fp32,int8",
+    calibration_images: Annotated[int, typer.Option(min=16, help="How many of them to use.")] = 200,
+    calibration_split: Annotated[str | None, typer.Option(help="Part of --calibration.")] = None,
+    target: Annotated[
+        str, typer.Option(help="Processor that int8 is for: x86-avx2, x86-vnni, arm64, or auto: this one.")
+    ] = "auto",
+    data: opt.Data = None,
+    pairs: opt.PairsFile = None,
+    split: opt.Split = None,
+    fmr: Annotated[str, typer.Option(help="False match rates to choose thresholds for.")] = "1e-2,1e-3",
+    detector: Annotated[
+        str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
+    ] = "built-in",
+    name: Annotated[str | None, typer.Option(help="Name of the bundle [default: that of --out].")] = None,
+    opset: Annotated[int, typer.Option(min=17, max=20, help="ONNX operator set.")] = 18,
+    onnx: Annotated[Path | None, typer.Option(help="Foreign ONNX embedder instead of a checkpoint.")] = None,
+    input_layout: opt.InputLayout = None,
+    channel_order: opt.ChannelOrder = None,
+    mean: opt.Mean = None,
+    scale: opt.Scale = None,
+    weights_licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+    data_licence: Annotated[str, typer.Option(help="Licence of the training data.")] = "not stated",
+    seed: Annotated[int, typer.Option(help="For drawing calibration faces and pairs.")] = 0,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Strip the loss head, export to ONNX, quantize, measure and write a bundle.
+
+    Accuracy and thresholds are measured on --data; without it, on the labelled people of --calibration.
+
+    Examples:
+
+      edgeface export runs/a --out a.bundle --calibration faces/ --data lfw/
+
+      edgeface export --onnx net.onnx --input-layout nchw --channel-order rgb --mean 127.5 --scale 0.0078125
+      --calibration faces/ --data lfw/ --out net.bundle
+    """
+    from edgeface.commands.labelled import foreign_preprocessing, open_pairs
+    from edgeface.data import make_pairs, open_faces
+    from edgeface.errors import ConfigError, DataError
+    from edgeface.export.calibration import draw_faces
+    from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
+    from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.manifest import Licences
+
+    if (model is None) == (onnx is None):
+        raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
+    settings = ExportSettings(
+        name=name or out.name.removesuffix(".bundle"),
+        precisions=console.comma_list(precision),
+        target=target,
+        fmr=console.rates(fmr),
+        detector=_detector(detector),
+        licences=Licences(weights=weights_licence, data=data_licence),
+    )
+
+    def step(text: str) -> None:
+        console.say(text, quiet or as_json)
+
+    faces = open_faces(calibration, split=calibration_split)
+    labelled = None
+    if data is not None:
+        labelled = LabelledPairs(*open_pairs(data, pairs, split))
+    else:
+        try:
+            labelled = LabelledPairs(faces, make_pairs(faces), f"people of the calibration faces ({calibration})")
+        except DataError as error:
+            step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
+    step(f"opening {model or onnx}")
+    if onnx is not None:
+        preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale)
+        if preprocessing is None:
+            raise ConfigError("--onnx needs --input-layout, --channel-order, --mean and --scale; nothing is guessed")
+        network = foreign_network(onnx, preprocessing, opset)
+    else:
+        assert model is not None
+        network = checkpoint_network(model, opset)
+    drawn = draw_faces(faces, calibration_images, seed)
+    manifest = export_bundle(network, out, settings, drawn, f"{len(drawn)} of {calibration}", labelled, step)
+    if as_json:
+        console.print_json(
+            {
+                "bundle": str(out),
+                "space": manifest.space,
+                "precisions": {
+                    key: entry.model_dump(exclude_none=True)
+                    | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
+                    for key, entry in manifest.precisions.items()
+                },
+                "thresholds": [
+                    threshold.model_dump() | {"fmr": threshold.asked_fmr, "supported_fmr": threshold.fmr}
+                    for threshold in manifest.thresholds
+                ],
+            }
+        )
+        return
+    rows = []
+    for key, entry in manifest.precisions.items():
+        accuracy = f"{entry.accuracy.accuracy:.2%}" if entry.accuracy else "-"
+        size = f"{manifest.files[entry.file].bytes / 1e6:.2f} MB"
+        rows.append([key, size, f"{entry.min_cosine:.5f}", accuracy, f"{entry.latency_ms['cpu']:.2f} ms"])
+    console.table(rows, ["precision", "size", "min cosine", "accuracy", "one face, one thread"])
+    for threshold in manifest.thresholds:
+        short = "" if threshold.fmr == threshold.asked_fmr else f" ({threshold.pairs} pairs support no less)"
+        typer.echo(
+            f"{threshold.precision}: threshold {threshold.cosine:.4f} "
+            f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
+        )
+    typer.echo(f"bundle: {out}")
+
+
+def _detector(choice: str) -> bytes | None:
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.bundle import BUILT_IN_DETECTOR
+
+    if choice == "none":
+        return None
+    path = BUILT_IN_DETECTOR if choice == "built-in" else Path(choice)
+    if not path.is_file():
+        raise ConfigError(f"face detector not found: {path}; give an ONNX file, 'built-in' or 'none'")
+    return path.read_bytes()

@@ -1,0 +1,37 @@
+"""Options that several commands share, worded once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
+BundlePath = Annotated[str, typer.Option("--bundle", "-b", help="Bundle folder or zip, or 'default'.")]
+Precision = Annotated[str, typer.Option(help="fp32, fp16, int8, or auto: the fastest one measured.")]
+Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, or auto: the best that works, with the reason.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the networks; 0 is one a core.")]
+Fmr = Annotated[
+    float | None, typer.Option(help="Take the bundle's threshold for this false match rate [default: the strictest].")
+]
+ThresholdCosine = Annotated[
+    float | None,
+    typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),
+]
+DetectorPath = Annotated[
+    Path | None, typer.Option("--detector", help="ONNX face detector to use instead of the bundle's.")
+]
+GalleryPath = Annotated[
+    Path | None, typer.Option("--gallery", "-g", help="Gallery file [default: in the user's data folder].")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", help="Aligned faces: identity folders, a flat folder, or tar shards.")
+]
+PairsFile = Annotated[
+    Path | None, typer.Option("--pairs", help="pairs.txt of LFW over --data [default: drawn from its identities].")
+]
+Split = Annotated[str | None, typer.Option(help="Part of --data, such as train or val.")]
+InputLayout = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: nchw or nhwc.")]
+ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: rgb or bgr.")]
+Mean = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: subtracted from each pixel (0 to 255).")]
+Scale = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: multiplied after the mean.")]

@@ -1,0 +1,105 @@
+"""`edgeface train`: photographs in, a run folder out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from edgeface.training.progress import Status
+
+
+def train_command(
+    *,
+    data: opt.Data = None,
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/latest"),
+    recipe: Annotated[str, typer.Option(help="Settings that come with edgeface; an unknown name lists them.")] = "",
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network, such as mobilefacenet or resnet-edge.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Loss, such as arcface, cosface or softmax.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the faces.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Faces in a step.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: optimizer.lr=1e-3.")] = None,
+    val_data: Annotated[
+        str | None, typer.Option(help="Validate on these aligned faces instead of people held out from --data.")
+    ] = None,
+    val_pairs: Annotated[Path | None, typer.Option(help="pairs.txt over --val-data.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train an embedding network with a margin loss, and verify people it has never seen as it goes.
+
+    Settings come from the recipe, then --config, then the options. A run that was interrupted goes on with
+    --resume and ends as if it had not been.
+
+    Example: edgeface train --data faces/ --model mobilefacenet --loss arcface --epochs 20 --out runs/a
+    """
+    from edgeface.errors import ConfigError
+    from edgeface.training.config import load_config
+    from edgeface.training.loop import train
+    from edgeface.training.validation import Validation
+
+    named: dict[str, Any] = {
+        "data.path": data,
+        "model.name": model,
+        "loss.name": loss,
+        "run.epochs": epochs,
+        "run.batch_size": batch_size,
+    }
+    overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+    settings = load_config(config, overrides, recipe)
+    if not settings.data.path:
+        raise ConfigError("train needs faces: give --data FOLDER, or data.path in --config")
+    validation = None
+    if val_data is not None:
+        from edgeface.commands.labelled import open_pairs
+
+        faces, pairs, _ = open_pairs(val_data, val_pairs, None)
+        validation = Validation(faces, pairs)
+    with console.progress("training", quiet or as_json) as advance:
+        info = train(settings, out, validation=validation, resume=resume, progress=Bar(advance))
+    if as_json:
+        console.print_json(
+            {
+                "run": str(out),
+                "model": info.model,
+                "loss": info.loss,
+                "classes": info.classes,
+                "faces": info.faces,
+                "steps": info.step,
+                "seconds": info.seconds,
+                "accuracy": info.accuracy,
+                "best_accuracy": info.best_accuracy,
+            }
+        )
+        return
+    best = f"{info.best_accuracy:.2%}" if info.best_accuracy is not None else "not measured"
+    typer.echo(
+        f"{info.model} with {info.loss} on {info.faces} faces of {info.classes} people: {info.step} steps in "
+        f"{info.seconds:.0f} s, best accuracy on unseen people {best}"
+    )
+    typer.echo(f"run folder: {out}; next: edgeface export {out} --out my.bundle --calibration FACES")
+
+
+class Bar:
+    """Shows the training loop's status on a progress bar."""
+
+    def __init__(self, advance: console.Advance) -> None:
+        self._advance = advance
+
+    def update(self, status: "Status") -> None:
+        """Show the status."""
+        accuracy = "" if status.val_accuracy is None else f", accuracy {status.val_accuracy:.1%}"
+        note = (
+            f"epoch {status.epoch}/{status.epochs}, loss {status.loss:.3f}{accuracy}, "
+            f"{status.faces_per_s:.0f} images/s, {_minutes(status.eta_s)} left"
+        )
+        self._advance(status.step, status.steps, note)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02}"

@@ -1,0 +1,105 @@
+"""One-to-one verification on pairs of aligned faces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.data.faceset import FaceSet
+from edgeface.data.pairs import Pairs
+from edgeface.metrics import RULE_OF_THREE, Roc, cosine_scores, roc, ten_fold
+
+OPERATING_POINTS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""False accept rates that are reported, as far as the impostor pairs support them."""
+
+BATCH: Final = 32
+
+Progress = Callable[[int, int], None]
+"""Called with (faces done, faces in all)."""
+
+
+class FaceEmbedder(Protocol):
+    """Anything that turns (N, 112, 112, 3) uint8 RGB faces into (N, D) float32 unit embeddings."""
+
+    def embed(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What a model scored on pairs.
+
+    Attributes:
+        pairs: number of pairs.
+        accuracy: mean over the folds, in [0, 1]; `accuracy_se` is its standard error.
+        eer: equal error rate, in [0, 1].
+        auc: area under the ROC, in [0, 1].
+        tar: true accept rate at each false accept rate that the impostor pairs support.
+        scores: (P,) float64 cosines.
+        same: (P,) bool, true for genuine pairs.
+        roc: the whole curve.
+    """
+
+    pairs: int
+    accuracy: float
+    accuracy_se: float
+    eer: float
+    auc: float
+    tar: dict[str, float]
+    scores: npt.NDArray[np.float64]
+    same: npt.NDArray[np.bool_]
+    roc: Roc
+
+
+def verify_pairs(
+    embedder: FaceEmbedder, faces: FaceSet, pairs: Pairs, progress: Progress | None = None
+) -> VerificationReport:
+    """Embed every face that occurs in the pairs once, and score the pairs.
+
+    Raises:
+        DataError: a picture of a pair cannot be read, or the pairs are all genuine or all impostors.
+    """
+    used = pairs.used
+    embeddings = embed_faces(embedder, faces, used, progress)
+    first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
+    return score_pairs(cosine_scores(embeddings[first], embeddings[second]), pairs)
+
+
+def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs) -> VerificationReport:
+    """Turn the cosines of pairs, (P,), into a report."""
+    curve = roc(scores, pairs.same)
+    folds = ten_fold(scores, pairs.same, pairs.folds)
+    impostors = int((~pairs.same).sum())
+    supported = [far for far in OPERATING_POINTS if impostors >= RULE_OF_THREE / far]
+    return VerificationReport(
+        pairs=len(scores),
+        accuracy=folds.accuracy,
+        accuracy_se=folds.standard_error,
+        eer=curve.eer,
+        auc=curve.auc,
+        tar={rate_name(far): curve.at_fmr(far)[0] for far in supported},
+        scores=scores,
+        same=pairs.same,
+        roc=curve,
+    )
+
+
+def embed_faces(
+    embedder: FaceEmbedder, faces: FaceSet, indices: npt.NDArray[np.integer], progress: Progress | None = None
+) -> npt.NDArray[np.float32]:
+    """Embed the faces with the given indices, in batches; returns (len(indices), D) float32."""
+    results = []
+    for start in range(0, len(indices), BATCH):
+        results.append(embedder.embed(faces.read_many(indices[start : start + BATCH])))
+        if progress:
+            progress(min(start + BATCH, len(indices)), len(indices))
+    return np.concatenate(results)
+
+
+def rate_name(rate: float) -> str:
+    """Write a rate as in tables of the field: 0.001 becomes `1e-3`."""
+    mantissa, exponent = f"{rate:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
