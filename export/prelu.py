@@ -24,7 +24,7 @@ def rewrite_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
 
     onnxruntime keeps convolutional networks in a blocked layout for which it has no PReLU kernel, so each PReLU
     costs two reorderings. The Mul by a constant per channel becomes a depthwise convolution in that layout.
-    `scripts/bench_prelu.py` measures what it saves.
+    `scripts/bench_export.py` measures what it saves.
 
     Only slopes stored in the file and constant over the picture, [C, 1, 1], are rewritten; others stay.
     """

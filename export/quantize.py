@@ -84,7 +84,7 @@ def delicate_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 
     These are the arithmetic of the rewritten PReLUs, the depthwise convolutions, and the last three products,
     in which the embedding is formed. On a MobileFaceNet that raised the smallest cosine over 200 faces from 0.92
-    to 0.99 at a lower latency (`scripts/bench_int8.py`). A network without PReLU has none.
+    to 0.99 at a lower latency (`scripts/bench_export.py`). A network without PReLU has none.
     """
     arithmetic = [node.name for node in model.graph.node if is_prelu_arithmetic(node)]
     if not arithmetic:

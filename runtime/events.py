@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,23 +149,30 @@ class ListSink:
         """Keep everything."""
 
 
-class JsonLinesSink:
+class LinesSink:
     """Writes lines to an open text stream, flushed one by one; standard output, as a rule.
 
     When the reader has gone (`| head`), the stream's descriptor is turned to the null device: what is printed later,
     and Python's own flush at the end, then go nowhere instead of failing.
+
+    Args:
+        stream: where lines go.
+        render: turns an event into a line, or None to leave it out; JSON by default.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, render: Callable[[Event], str | None] = Event.to_json) -> None:
         self._stream = stream
+        self._render = render
 
     def write(self, event: Event) -> None:
         """Write and flush one line; BrokenPipeError once the reader has gone or the stream is closed."""
         if self._stream.closed:
             raise BrokenPipeError("the stream for events is closed")
         try:
-            self._stream.write(event.to_json() + "\n")
-            self._stream.flush()
+            line = self._render(event)
+            if line is not None:
+                self._stream.write(line + "\n")
+                self._stream.flush()
         except BrokenPipeError:
             with contextlib.suppress(OSError):  # not every stream has a descriptor
                 null = os.open(os.devnull, os.O_WRONLY)

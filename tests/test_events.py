@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgeface.errors import ConfigError
 from edgeface.runtime.comparison import Comparison
 from edgeface.runtime.decision import DecisionSettings, decide
-from edgeface.runtime.events import Event, FanOut, FileSink, JsonLinesSink, ListSink, decision_event
+from edgeface.runtime.events import Event, FanOut, FileSink, LinesSink, ListSink, decision_event
 from edgeface.runtime.matching import Match
 from edgeface.runtime.quality import Quality
 from edgeface.runtime.tracker import Track
@@ -117,7 +117,7 @@ def test_a_full_disk_is_logged_once_and_the_other_sinks_go_on(caplog):
 
 def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
     stream, kept = io.StringIO(), ListSink()
-    fan = FanOut([JsonLinesSink(stream), kept])
+    fan = FanOut([LinesSink(stream), kept])
     fan.write(PLAIN)
     assert stream.getvalue() == PLAIN.to_json() + "\n"
     stream.close()
@@ -129,8 +129,8 @@ def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
 def test_standard_output_whose_reader_has_gone_ends_without_noise():
     program = (
         "import sys, datetime, time\n"
-        "from edgeface.runtime.events import Event, JsonLinesSink\n"
-        "sink = JsonLinesSink(sys.stdout)\n"
+        "from edgeface.runtime.events import Event, LinesSink\n"
+        "sink = LinesSink(sys.stdout)\n"
         "event = Event(datetime.datetime.now(datetime.UTC), 'no_face')\n"
         "try:\n"
         "    while True: sink.write(event)\n"
