@@ -1,61 +1,115 @@
 """Losses that teach a network to tell identities apart. A new one is a file here and a line in `LOSSES`."""
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
-from edgeface.errors import UnknownNameError
+from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.losses.adaface import AdaFace
 from edgeface.losses.arcface import ArcFace
+from edgeface.losses.center import CenterLoss
+from edgeface.losses.combined import CombinedMargin
+from edgeface.losses.contrastive import Contrastive
 from edgeface.losses.cosface import CosFace
+from edgeface.losses.cross_entropy import IGNORED
+from edgeface.losses.curricularface import CurricularFace
+from edgeface.losses.distances import DISTANCES
 from edgeface.losses.distillation import Distillation
-from edgeface.losses.head import IGNORED, CosineHead, Head
+from edgeface.losses.elasticface import ElasticFace
+from edgeface.losses.head import CosineHead, Head
+from edgeface.losses.magface import MagFace
+from edgeface.losses.mining import MINING
+from edgeface.losses.multi_similarity import MultiSimilarity
+from edgeface.losses.npair import NPair
+from edgeface.losses.pairs import PairHead
 from edgeface.losses.softmax import NormSoftmax, Softmax
+from edgeface.losses.sphereface import SphereFace
+from edgeface.losses.subcenter import SubCenterArcFace
+from edgeface.losses.supcon import SupervisedContrastive
+from edgeface.losses.triplet import Triplet
 
 __all__ = [
+    "DISTANCES",
     "IGNORED",
     "LOSSES",
+    "MINING",
+    "AdaFace",
     "ArcFace",
+    "CenterLoss",
+    "CombinedMargin",
+    "Contrastive",
     "CosFace",
     "CosineHead",
+    "CurricularFace",
     "Distillation",
+    "ElasticFace",
     "Head",
+    "MagFace",
+    "MultiSimilarity",
+    "NPair",
     "NormSoftmax",
+    "Option",
+    "PairHead",
     "Softmax",
+    "SphereFace",
+    "SubCenterArcFace",
+    "SupervisedContrastive",
+    "Triplet",
     "build_loss",
 ]
 
+Option = float | bool | str | None
+"""Value of an option of a loss; None takes the loss's default."""
 
-class HeadBuilder(Protocol):
-    """How a head is made."""
-
-    def __call__(self, classes: int, embedding_size: int, *, scale: float, margin: float | None) -> Head:
-        """Build a head for that many identities."""
-
-
-LOSSES: Final[dict[str, HeadBuilder]] = {
+LOSSES: Final[dict[str, type[Head]]] = {
+    "adaface": AdaFace,
     "arcface": ArcFace,
+    "center": CenterLoss,
+    "combined": CombinedMargin,
+    "contrastive": Contrastive,
     "cosface": CosFace,
+    "curricularface": CurricularFace,
+    "elasticface": ElasticFace,
+    "magface": MagFace,
+    "multi-similarity": MultiSimilarity,
+    "n-pair": NPair,
     "norm-softmax": NormSoftmax,
     "softmax": Softmax,
+    "sphereface": SphereFace,
+    "subcenter-arcface": SubCenterArcFace,
+    "supcon": SupervisedContrastive,
+    "triplet": Triplet,
 }
 """Name of each loss, and what builds it."""
 
 
-def build_loss(
-    name: str, classes: int, embedding_size: int, *, scale: float = 30.0, margin: float | None = None
-) -> Head:
+class HeadBuilder(Protocol):
+    """How a head is made; which options it takes is `Head.options`."""
+
+    def __call__(self, classes: int, embedding_size: int, **options: Option) -> Head:
+        """Build a head for that many identities."""
+
+
+def build_loss(name: str, classes: int, embedding_size: int, **options: Option) -> Head:
     """Build a loss of `LOSSES` with freshly drawn parameters (torch's global generator).
 
     Args:
         name: a key of `LOSSES`.
         classes: number of identities.
         embedding_size: D.
-        scale: factor s before the softmax.
-        margin: in the unit of that loss (radians for `arcface`, cosine for `cosface`); None takes its
-            default.
+        options: keyword-only arguments of that loss, such as `scale`, `margin` or `mining`; None takes its default.
 
     Raises:
         UnknownNameError: there is no such loss.
-        ConfigError: the margin is out of range.
+        ConfigError: the loss has no such option, or its value is out of range.
     """
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
-    return LOSSES[name](classes, embedding_size, scale=scale, margin=margin)
+    kind: Any = LOSSES[name]
+    given = {key: value for key, value in options.items() if value is not None}
+    taken = LOSSES[name].options()
+    for key, value in given.items():
+        if key not in taken:
+            raise ConfigError(
+                f"loss.{key} = {value!r} has no effect on the loss {name}; leave it out, its options are: "
+                f"{', '.join(sorted(taken))}"
+            )
+    return cast(HeadBuilder, kind)(classes, embedding_size, **given)

@@ -22,10 +22,15 @@ class ArcFace(CosineHead):
 
     def target_cosine(self, cosine: Tensor) -> Tensor:
         """Return cos(theta + margin) for cos(theta) = `cosine` (N,) float32."""
-        # sin has no finite slope at cos = +-1; rounding may even pass 1. The slope of the loss by the
-        # embedding is finite there all the same, since that of the cosine vanishes, so that of the clamped
-        # sine may be zero.
-        sine = (1 - cosine.square()).clamp_min(1e-12).sqrt()
-        rotated = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        beyond = cosine < math.cos(math.pi - self.margin)
-        return torch.where(beyond, cosine - self.margin * math.sin(self.margin), rotated)
+        return rotated(cosine, cosine.new_tensor(self.margin))
+
+
+def rotated(cosine: Tensor, margin_rad: Tensor) -> Tensor:
+    """Return cos(theta + margin), continued beyond pi, for cos(theta) = `cosine` (N,); margin () or (N,) >= 0."""
+    # sin has no finite slope at cos = +-1; rounding may even pass 1. The slope of the loss by the
+    # embedding is finite there all the same, since that of the cosine vanishes, so that of the clamped
+    # sine may be zero.
+    sine = (1 - cosine.square()).clamp_min(1e-12).sqrt()
+    beyond = cosine < torch.cos(math.pi - margin_rad)
+    inside = cosine * torch.cos(margin_rad) - sine * torch.sin(margin_rad)
+    return torch.where(beyond, cosine - margin_rad * torch.sin(margin_rad), inside)

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
 
 from edgeface.data.augment import AugmentConfig
 from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.losses.config import LossConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +41,6 @@ class ModelConfig:
 
     name: str = "resnet-edge"
     embedding_size: int = 128
-
-
-@dataclass(frozen=True, slots=True)
-class LossConfig:
-    """Which loss of `edgeface.losses.LOSSES` the identities are taught with.
-
-    Attributes:
-        name: a key of `LOSSES`.
-        scale: factor s before the softmax.
-        margin: in the unit of that loss; below zero takes the loss's own default.
-        weight: factor of this loss; 0 leaves it out.
-    """
-
-    name: str = "arcface"
-    scale: float = 30.0
-    margin: float = -1.0
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +95,9 @@ class RunConfig:
         eval_epochs: epochs between two evaluations; the last epoch is always evaluated.
         checkpoint_epochs: epochs between two checkpoints; the last epoch always writes one.
         val_pairs: pairs drawn from the held-out identities.
+        sampler: what a batch is made of. `shuffle`: every face once an epoch; `balanced`: every identity equally
+            often; `pk`: a few faces of each of a few identities, which losses over pairs need.
+        faces_per_identity: of the sampler `pk`, by default 4; divides the batch size.
     """
 
     seed: int = 0
@@ -121,6 +109,8 @@ class RunConfig:
     eval_epochs: int = 1
     checkpoint_epochs: int = 1
     val_pairs: int = 3000
+    sampler: Literal["shuffle", "balanced", "pk"] = "shuffle"
+    faces_per_identity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +131,7 @@ class TrainConfig:
             ("data.val_identities", self.data.val_identities, 0, 0.5),
             ("data.workers", self.data.workers, -1, 256),
             ("loss.scale", self.loss.scale, 1e-3, 1e4),
-            ("loss.margin", self.loss.margin, -1, math.pi),
+            ("loss.margin", self.loss.margin, -1, 8),
             ("loss.weight", self.loss.weight, 0, 1e6),
             ("teacher.weight", self.teacher.weight, 0, 1e6),
             ("optimizer.lr", self.optimizer.lr, 0, 1e6),
@@ -161,6 +151,11 @@ class TrainConfig:
         for key, value, low, high in limits:
             if not low <= value <= high:
                 raise ConfigError(f"{key} = {value} is out of range; use a value from {low} to {high:g}")
+        if self.run.faces_per_identity is not None and self.run.sampler != "pk":
+            raise ConfigError(
+                f"run.faces_per_identity = {self.run.faces_per_identity} has no effect on the sampler "
+                f"{self.run.sampler}; set run.sampler=pk or leave it out"
+            )
         if not (self.loss.weight or (self.teacher.path and self.teacher.weight)):
             raise ConfigError("nothing to learn: loss.weight is 0 and there is no teacher; set one of them")
 
@@ -257,6 +252,8 @@ def _value(text: str) -> Any:
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """Return `value` if it is of the type that `hint` says; an integer will do for a float."""
+    if typing.get_origin(hint) is UnionType:  # X | None, where None is "not set"
+        return None if value is None else _typed(key, value, typing.get_args(hint)[0])
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
