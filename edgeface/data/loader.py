@@ -8,6 +8,7 @@ from multiprocessing.context import BaseContext
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,7 +17,8 @@ from edgeface.data.augment import AugmentConfig, augment
 from edgeface.data.faceset import FaceSet
 
 Place = tuple[int, int]
-"""(epoch, index of the face)."""
+"""(epoch, index of the face). A face that comes again in an epoch is placed in one after the last, which no other
+pass uses, so that it is augmented in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class Batch:
 
 
 class EpochBatches(Sampler[list[Place]]):
-    """Lists of places, each epoch in another order, from any step on.
+    """Lists of places, each epoch in another order, from any step on; each face at most once an epoch.
+
+    Other samplers override `order` (`edgeface.data.samplers`).
 
     Args:
         count: number of faces.
@@ -67,11 +71,26 @@ class EpochBatches(Sampler[list[Place]]):
     def __iter__(self) -> Iterator[list[Place]]:
         first_epoch, skip = divmod(self.first_step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
+            order = self.order(epoch)
+            draws = (epoch + self.epochs * occurrences(order)).tolist()
+            places = list(zip(draws, order.tolist(), strict=True))
             for batch in range(skip, self.steps_per_epoch):
-                chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, index) for index in chosen]
+                yield places[batch * self.batch_size : (batch + 1) * self.batch_size]
             skip = 0
+
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the faces of one epoch by index, batch after batch; what follows the last whole batch is dropped."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.count)
+
+
+def occurrences(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each of (N,) values how often it came before."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.searchsorted(ordered, ordered)  # where the run of equal values begins
+    result = np.empty_like(order)
+    result[order] = np.arange(len(values)) - starts
+    return result
 
 
 class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
@@ -93,9 +112,9 @@ class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 def open_loader(
-    faces: AugmentedFaces, batches: EpochBatches, *, workers: int = -1, pin_memory: bool = False
+    faces: AugmentedFaces, batches: Sampler[list[Place]], *, workers: int = -1, pin_memory: bool = False
 ) -> DataLoader[Batch]:
-    """Return the loader of all steps from `batches.first_step` on, which keeps its processes to the end.
+    """Return the loader of all steps that `batches` has, which keeps its processes to the end.
 
     The processes start afresh rather than as copies of this one: OpenCV's and torch's threads do not survive a
     fork, and a child that needs their locks hangs. As always with such processes, a script that trains does so

@@ -1,5 +1,6 @@
 """Stored embeddings of another network, to be imitated."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,11 +41,7 @@ def read_targets(path: Path, faces: FaceSet, transform: Path | None = None) -> n
             f"and {embedding.shape}"
         )
     if transform is not None:
-        parts = _read(transform, ("mean", "basis", "scale"))
-        try:
-            embedding = ((embedding - SHRINK_MEAN * parts["mean"]) @ parts["basis"]) * parts["scale"]
-        except ValueError as error:
-            raise DataError(f"{transform} does not fit the embeddings of {path}: {error}") from error
+        embedding = read_transform(transform)(embedding)
     length = np.linalg.norm(embedding, axis=1, keepdims=True)
     if not np.all(np.isfinite(length)) or np.any(length == 0):
         raise DataError(f"{np.sum(~(length > 0))} embeddings in {path} are zero or not finite; make them again")
@@ -53,6 +50,27 @@ def read_targets(path: Path, faces: FaceSet, transform: Path | None = None) -> n
     if not np.any(rows >= 0):
         raise DataError(f"{path} has an embedding for none of the {len(faces)} faces of {faces.name}; do keys agree?")
     return np.where(rows[:, None] >= 0, (embedding / length)[rows], 0).astype(np.float32)
+
+
+def read_transform(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+    """Read what turns a teacher's embeddings (N, T) into targets (N, D), not normalised.
+
+    Args:
+        path: as `transform` of `read_targets`.
+
+    Raises:
+        DataError: the file is missing or malformed; the function raises it if embeddings do not fit.
+    """
+    parts = _read(path, ("mean", "basis", "scale"))
+
+    def apply(embedding: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        try:
+            moved: npt.NDArray[Any] = ((embedding - SHRINK_MEAN * parts["mean"]) @ parts["basis"]) * parts["scale"]
+        except ValueError as error:
+            raise DataError(f"{path} does not fit embeddings of length {embedding.shape[1]}: {error}") from error
+        return moved
+
+    return apply
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:

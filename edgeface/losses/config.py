@@ -5,6 +5,7 @@ from typing import Final
 
 from edgeface.errors import ConfigError
 
+SCALE: Final = 30.0
 OWN_DEFAULT: Final = -1.0
 """A margin that stands for the loss's own default."""
 
@@ -49,7 +50,7 @@ class LossConfig:
     """
 
     name: str = "arcface"
-    scale: float = 30.0
+    scale: float = SCALE
     margin: float = OWN_DEFAULT
     weight: float = 1.0
     label_smoothing: float | None = None
@@ -88,6 +89,6 @@ class LossConfig:
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "weight")}
         if self.margin < 0:
             del options["margin"]
-        if self.scale == LossConfig.__dataclass_fields__["scale"].default:
+        if self.scale == SCALE:
             del options["scale"]
         return {name: value for name, value in options.items() if value is not None}

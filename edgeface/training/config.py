@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgeface.data.augment import AugmentConfig
 from edgeface.errors import ConfigError, UnknownNameError
-from edgeface.losses.config import LossConfig
+from edgeface.losses.config import LossConfig as LossConfig
 
 
 @dataclass(frozen=True, slots=True)

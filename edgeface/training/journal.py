@@ -16,6 +16,7 @@ class Window:
     def __init__(self) -> None:
         self._losses = [0.0, 0.0, 0.0]
         self._steps = 0
+        self._counts: dict[str, float] = {}
         self._wait_s = 0.0
         self._time_s = 0.0
 
@@ -26,6 +27,11 @@ class Window:
         self._steps += 1
         self._wait_s += wait_s
         self._time_s += step_s
+
+    def count(self, counts: Mapping[str, float]) -> None:
+        """Count what one step had to offer, as `edgeface.losses.Head.counts`."""
+        for name, value in counts.items():
+            self._counts[name] = self._counts.get(name, 0.0) + value
 
     def line(self, step: int, epoch: float, lr: float, batch_size: int) -> dict[str, Any]:
         """Return the means as a line for the journal."""
@@ -39,6 +45,7 @@ class Window:
             "lr": lr,
             "faces_per_s": round(self._steps * batch_size / self._time_s, 1),
             "data_wait": round(self._wait_s / self._time_s, 4),
+            **{name: round(total / self._steps, 4) for name, total in self._counts.items()},
         }
 
 

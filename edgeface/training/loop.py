@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgeface import __version__
 from edgeface.data import UNKNOWN, FaceSet, open_faces
 from edgeface.data.loader import AugmentedFaces, EpochBatches, open_loader
-from edgeface.data.teacher import read_targets
-from edgeface.errors import CheckpointError, ConfigError, DataError, TrainingError
+from edgeface.data.samplers import BalancedBatches, PKBatches
+from edgeface.errors import CheckpointError, DataError, TrainingError
 from edgeface.files import write_text
 from edgeface.losses import build_loss
 from edgeface.losses.objective import Objective
@@ -40,6 +40,7 @@ from edgeface.training.device import pick_device, pick_precision
 from edgeface.training.journal import Window, append_line, cut_journal
 from edgeface.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
 from edgeface.training.progress import NoProgress, Progress, Status
+from edgeface.training.teacher import open_teacher
 from edgeface.training.validation import Validation, divide, to_input, verify
 
 log = logging.getLogger(__name__)
@@ -123,17 +124,17 @@ def train(
             f"{last} was trained on {before.faces} faces of {before.classes} identities, the data now has "
             f"{len(training)} of {classes}; resume with the same data"
         )
-    targets = _read_targets(config, training, device)
+    teacher = open_teacher(config, training, device)
+    step = before.step if before else 0
+    batches = _batches(config, training, step)
 
     # Networks
     torch.manual_seed(config.run.seed)
     backbone = build_model(config.model.name, config.model.embedding_size)
     head = None
     if config.loss.weight:
-        margin = None if config.loss.margin < 0 else config.loss.margin
-        size = config.model.embedding_size
-        head = build_loss(config.loss.name, classes, size, scale=config.loss.scale, margin=margin)
-    objective = Objective(head, config.loss.weight, config.teacher.weight if targets is not None else 0.0)
+        head = build_loss(config.loss.name, classes, config.model.embedding_size, **config.loss.options())
+    objective = Objective(head, config.loss.weight, config.teacher.weight if teacher else 0.0)
     if before:
         load_weights(last / BACKBONE, backbone)
         load_weights(last / HEAD, objective)
@@ -147,8 +148,6 @@ def train(
         restore_optimizer(optimizer, scaler, load_tensors(last / OPTIMIZER), str(last / OPTIMIZER))
 
     # Steps
-    step = before.step if before else 0
-    batches = EpochBatches(len(training), config.run.batch_size, config.run.epochs, config.run.seed, step)
     loader = open_loader(
         AugmentedFaces(training, config.augment, config.run.seed),
         batches,
@@ -176,7 +175,7 @@ def train(
             group["lr"] = lr
 
         labels = batch.labels.to(device, non_blocking=True)
-        wanted = None if targets is None else targets[batch.indices.to(device)]
+        wanted = None if teacher is None else teacher.targets(batch)
         with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
             embeddings = backbone(to_input(batch.faces, device))  # (N, D)
         loss, identity, imitation = objective(embeddings, labels, wanted)
@@ -194,6 +193,8 @@ def train(
         step += 1
 
         window.add(loss, identity, imitation, wait_s=arrived - asked, step_s=time.perf_counter() - asked)
+        if head is not None:
+            window.count(head.counts())
         epoch, place = divmod(step, per_epoch)
         final = step == steps
         epoch_ends = place == 0
@@ -249,7 +250,8 @@ def _resumable(last: Path, config: TrainConfig) -> CheckpointInfo:
     info = read_info(last)
     if not (last / OPTIMIZER).is_file():
         raise CheckpointError(f"{last / OPTIMIZER} is missing, so the run cannot be resumed; start a new one")
-    old, new = _flat(info.config), _flat(config.to_dict())
+    # What the configuration did not know yet when the run began had its default.
+    old, new = _flat(TrainConfig().to_dict()) | _flat(info.config), _flat(config.to_dict())
     changed = [key for key in new if key not in MAY_CHANGE and new[key] != old.get(key)]
     if changed:
         key = changed[0]
@@ -271,15 +273,21 @@ def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
 
 
-def _read_targets(config: TrainConfig, faces: FaceSet, device: torch.device) -> Tensor | None:
-    """Read what the teacher answers for each face to train on, (N, D) float32, or None without a teacher."""
-    if not (config.teacher.path and config.teacher.weight):
-        return None
-    transform = Path(config.teacher.transform) if config.teacher.transform else None
-    targets = read_targets(Path(config.teacher.path), faces, transform)
-    if targets.shape[1] != config.model.embedding_size:
-        raise ConfigError(
-            f"the teacher's embeddings have {targets.shape[1]} numbers and model.embedding_size is "
-            f"{config.model.embedding_size}; set it to {targets.shape[1]}"
+def _batches(config: TrainConfig, faces: FaceSet, step: int) -> EpochBatches:
+    """Return the batches of all steps from `step` on."""
+    run = config.run
+    if run.sampler == "shuffle":
+        return EpochBatches(len(faces), run.batch_size, run.epochs, run.seed, step)
+    if run.sampler == "balanced":
+        batches: BalancedBatches | PKBatches = BalancedBatches(faces.labels, run.batch_size, run.epochs, run.seed, step)
+    else:
+        k = 4 if run.faces_per_identity is None else run.faces_per_identity
+        batches = PKBatches(faces.labels, run.batch_size, run.epochs, run.seed, step, faces_per_identity=k)
+    if batches.count < len(faces):
+        log.warning(
+            "the sampler %s leaves out %d of %d faces, whose identity is unknown or has too few",
+            run.sampler,
+            len(faces) - batches.count,
+            len(faces),
         )
-    return torch.from_numpy(targets).to(device)
+    return batches
