@@ -1,5 +1,6 @@
 """Losses against the formulas of their papers, an independent library and finite differences."""
 
+import copy
 import math
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeface.losses import (
     CosFace,
     CosineHead,
     Distillation,
+    Head,
     NormSoftmax,
     Softmax,
     build_loss,
@@ -23,6 +25,12 @@ from edgeface.losses import (
 from edgeface.losses.objective import Objective
 
 CLASSES, SIZE = 5, 8
+
+
+def scaled(name: str, scale: float) -> Head:
+    """The loss with this scale, where it has one."""
+    options = {"scale": scale} if "scale" in LOSSES[name].options() else {}
+    return build_loss(name, CLASSES, SIZE, **options)
 
 
 def slow_margin(name: str, theta: float, margin: float) -> float:
@@ -92,7 +100,7 @@ def test_agrees_with_pytorch_metric_learning(name: str, theirs: str) -> None:
     torch.testing.assert_close(head.weight.grad, oracle.W.grad.T, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", ["arcface", "cosface", "norm-softmax", "softmax"])
 def test_gradient_is_that_of_the_formula(name: str) -> None:
     """Central differences of the slow loss, for embeddings and class directions."""
     torch.manual_seed(1)
@@ -128,10 +136,10 @@ def test_gradient_is_that_of_the_formula(name: str) -> None:
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_an_embedding_on_its_direction_has_finite_gradients(name: str, dtype: torch.dtype, sign: float) -> None:
     """At a cosine of exactly +-1 the sine has no finite slope."""
-    head = build_loss(name, CLASSES, SIZE, scale=64.0)
+    head = scaled(name, 64.0)
     if isinstance(head, CosineHead):
         with torch.no_grad():
-            head.weight.copy_(torch.eye(CLASSES, SIZE))
+            head.weight.copy_(torch.eye(CLASSES, SIZE).repeat_interleave(len(head.weight) // CLASSES, 0))
     embeddings = (sign * 3 * torch.eye(CLASSES, SIZE)).to(dtype).requires_grad_()
     loss = head(embeddings, torch.arange(CLASSES))
     loss.backward()
@@ -178,12 +186,15 @@ def test_float32_under_autocast(name: str) -> None:
     head = build_loss(name, CLASSES, SIZE)
     embeddings, labels = torch.randn(9, SIZE), torch.randint(0, CLASSES, (9,))
     with torch.autocast("cpu", torch.bfloat16):
-        low = head(embeddings, labels)
+        low = copy.deepcopy(head)(embeddings, labels)  # some keep statistics of the batches they saw
     torch.testing.assert_close(low, head(embeddings, labels), rtol=0, atol=0)
 
 
 def test_unknown_loss_lists_the_choices() -> None:
-    with pytest.raises(UnknownNameError, match="unknown loss 'arcfaec'; choose one of: arcface, cosface"):
+    with pytest.raises(
+        UnknownNameError,
+        match="unknown loss 'arcfaec'; choose one of: adaface, arcface, center, combined, contrastive, cosface",
+    ):
         build_loss("arcfaec", 2, 2)
 
 
