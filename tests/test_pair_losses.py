@@ -12,7 +12,7 @@ from pytorch_metric_learning import losses as reference
 from pytorch_metric_learning import miners
 from torch.nn import functional
 
-from edgeface.losses import IGNORED, LOSSES, MINING, PairHead, build_loss
+from edgeface.losses import DISTANCES, IGNORED, LOSSES, MINING, PairHead, build_loss
 from edgeface.losses.mining import count_triplets
 
 CLASSES, SIZE = 5, 4
@@ -217,6 +217,18 @@ def test_equal_and_opposite_embeddings(name: str, dtype: torch.dtype) -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert loss.dtype == torch.float32
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+@pytest.mark.parametrize("mining", sorted(MINING))
+def test_embeddings_of_zero(distance: str, mining: str) -> None:
+    """As a network gives that has died."""
+    x = torch.zeros(6, SIZE, requires_grad=True)
+    loss = build_loss("triplet", CLASSES, SIZE, distance=distance, mining=mining)(x, torch.tensor([0, 0, 1, 1, 2, 2]))
+    loss.backward()
+    assert torch.isfinite(loss)
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
 

@@ -19,7 +19,7 @@ def train_command(
     recipe: Annotated[str, typer.Option(help="Settings that come with edgeface; an unknown name lists them.")] = "",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     model: Annotated[str | None, typer.Option(help="Network, such as mobilefacenet or resnet-edge.")] = None,
-    loss: Annotated[str | None, typer.Option(help="Loss, such as arcface, cosface or softmax.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Loss, such as arcface, adaface or triplet.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the faces.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Faces in a step.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: optimizer.lr=1e-3.")] = None,

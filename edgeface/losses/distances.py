@@ -45,7 +45,9 @@ def angular(first: Tensor, second: Tensor) -> Tensor:
     the arc cosine loses half of them and its slope is infinite.
     """
     u, v = functional.normalize(first), functional.normalize(second)
-    return 2 * torch.atan2(euclidean(u, v), euclidean(u, -v))
+    apart, together = euclidean(u, v), euclidean(u, -v)
+    # Two zero vectors have no angle; theirs is 0, without a gradient, rather than NaN.
+    return 2 * torch.atan2(apart, together.masked_fill(apart + together == 0, 1))
 
 
 DISTANCES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {

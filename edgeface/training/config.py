@@ -48,7 +48,8 @@ class TeacherConfig:
     """Embeddings of another network to imitate, also of faces without identity.
 
     Attributes:
-        path: .npz with `key` (N,) and `embedding` (N, D); empty for no teacher.
+        path: .npz with `key` (N,) and `embedding` (N, D), or an ONNX embedder of this project (.onnx), which is asked
+            for each batch; empty for no teacher.
         transform: .npz with `mean`, `basis` and `scale`, applied to the embeddings first; empty for none.
         weight: factor of the distillation loss.
     """
