@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 from edgeface.errors import ExportError
 from edgeface.evaluation.models import TorchEmbedder
 from edgeface.export.foreign import Preprocessing, adapt
-from edgeface.export.graph import DEFAULT_OPSET, export_backbone
+from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
+from edgeface.export.tracing import DEFAULT_OPSET
 from edgeface.files import sha256
 from edgeface.runtime.session import open_session
 from edgeface.training.checkpoint import load_backbone

@@ -1,22 +1,20 @@
 """The training loop, from top to bottom."""
 
 import json
-import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgeface import __version__
-from edgeface.data import UNKNOWN, FaceSet, open_faces
+from edgeface.data import FaceSet
 from edgeface.data.loader import AugmentedFaces, EpochBatches, open_loader
-from edgeface.data.teacher import read_targets
-from edgeface.errors import CheckpointError, ConfigError, DataError, TrainingError
+from edgeface.errors import CheckpointError, TrainingError
 from edgeface.files import write_text
 from edgeface.losses import build_loss
 from edgeface.losses.objective import Objective
@@ -39,10 +37,9 @@ from edgeface.training.curves import draw_curves
 from edgeface.training.device import pick_device, pick_precision
 from edgeface.training.journal import Window, append_line, cut_journal
 from edgeface.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
+from edgeface.training.preparation import prepare
 from edgeface.training.progress import NoProgress, Progress, Status
-from edgeface.training.validation import Validation, divide, to_input, verify
-
-log = logging.getLogger(__name__)
+from edgeface.training.validation import Validation, to_input, verify
 
 METRICS: Final = "metrics.jsonl"
 CONFIG: Final = "config.json"
@@ -63,10 +60,8 @@ def train(
 ) -> CheckpointInfo:
     """Train an embedding network and write its run folder.
 
-    The same configuration and data give the same weights on the same machine, also when a run was interrupted
-    and
-    resumed: weights, order and augmentation depend on seed and step only. (On a GPU, up to the order of its
-        sums.)
+    The same configuration and data give the same weights on the same machine, also when a run was interrupted and
+    resumed: weights, order and augmentation depend on seed and step only. (On a GPU, up to the order of its sums.)
 
     Args:
         config: what to do.
@@ -97,33 +92,14 @@ def train(
     else:
         before = None
 
-    # Data
-    everything = (faces or open_faces(config.data.path)).checked()
-    if everything.skipped:
-        log.warning("left out %d pictures; the first: %s", len(everything.skipped), everything.skipped[0].reason)
-    if validation is None:
-        training, validation = divide(everything, config)
-    else:
-        training = everything.split(config.data.split) if everything.splits else everything
-    if not config.teacher.path:
-        training = training.select(np.flatnonzero(training.labels != UNKNOWN).tolist())
-    classes = len(training.identities)
-    if config.loss.weight and classes < 2:
-        raise DataError(
-            f"{training.name} has {classes} identities to train on; telling people apart needs at least 2 "
-            "(folders IDENTITY/PICTURE.jpg, or shards with labels)"
-        )
-    if len(training) < config.run.batch_size:
-        raise DataError(
-            f"{training.name} has {len(training)} faces to train on, fewer than run.batch_size = "
-            f"{config.run.batch_size}; make that smaller"
-        )
+    material = prepare(config, faces, validation)
+    training, classes = material.faces, material.classes
+    targets = None if material.targets is None else torch.from_numpy(material.targets).to(device)
     if before and (before.classes, before.faces) != (classes, len(training)):
         raise CheckpointError(
             f"{last} was trained on {before.faces} faces of {before.classes} identities, the data now has "
             f"{len(training)} of {classes}; resume with the same data"
         )
-    targets = _read_targets(config, training, device)
 
     # Networks
     torch.manual_seed(config.run.seed)
@@ -164,6 +140,8 @@ def train(
     seconds = before.seconds if before else 0.0
 
     run.mkdir(parents=True, exist_ok=True)
+    if before is None:
+        shutil.rmtree(run / BEST, ignore_errors=True)  # of a run that died before its first checkpoint
     write_text(run / CONFIG, json.dumps(config.to_dict(), indent=2) + "\n")
     cut_journal(run / METRICS, step)
 
@@ -197,7 +175,7 @@ def train(
         epoch, place = divmod(step, per_epoch)
         final = step == steps
         epoch_ends = place == 0
-        evaluates = epoch_ends and validation is not None and (final or epoch % config.run.eval_epochs == 0)
+        evaluates = epoch_ends and material.validation and (final or epoch % config.run.eval_epochs == 0)
         saves = epoch_ends and (final or epoch % config.run.checkpoint_epochs == 0)
         if evaluates or saves or step % config.run.log_steps == 0:
             line = window.line(step, step / per_epoch, lr, config.run.batch_size)
@@ -205,8 +183,8 @@ def train(
             improved = False
             if (evaluates or saves) and not all(torch.isfinite(t).all() for t in backbone.state_dict().values()):
                 raise _diverged("network", step, steps, lr)
-            if evaluates and validation is not None:
-                result = verify(backbone, validation, device)
+            if evaluates and material.validation:
+                result = verify(backbone, material.validation, device)
                 accuracy = result.accuracy
                 improved = best is None or accuracy >= best
                 best = accuracy if improved else best
@@ -218,7 +196,7 @@ def train(
                 classes=classes,
                 faces=len(training),
                 loss=config.loss.name,
-                data=everything.name,
+                data=training.name,
                 step=step,
                 epoch=epoch,
                 seconds=seconds + time.perf_counter() - started,
@@ -269,17 +247,3 @@ def _diverged(what: str, step: int, steps: int, lr: float) -> TrainingError:
 
 def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
-
-
-def _read_targets(config: TrainConfig, faces: FaceSet, device: torch.device) -> Tensor | None:
-    """Read what the teacher answers for each face to train on, (N, D) float32, or None without a teacher."""
-    if not (config.teacher.path and config.teacher.weight):
-        return None
-    transform = Path(config.teacher.transform) if config.teacher.transform else None
-    targets = read_targets(Path(config.teacher.path), faces, transform)
-    if targets.shape[1] != config.model.embedding_size:
-        raise ConfigError(
-            f"the teacher's embeddings have {targets.shape[1]} numbers and model.embedding_size is "
-            f"{config.model.embedding_size}; set it to {targets.shape[1]}"
-        )
-    return torch.from_numpy(targets).to(device)

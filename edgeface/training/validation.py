@@ -1,6 +1,5 @@
-"""Faces that training never sees, and how well the network verifies them."""
+"""How well a network verifies pairs of faces that it was not trained on."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,12 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeface.data import UNKNOWN, FaceSet, Pairs, make_pairs
-from edgeface.errors import DataError
+from edgeface.data import FaceSet, Pairs
 from edgeface.metrics import cosine_scores, roc, ten_fold
-from edgeface.training.config import TrainConfig
-
-log = logging.getLogger(__name__)
 
 BATCH = 256
 
@@ -76,32 +71,3 @@ def to_input(faces: Tensor, device: torch.device) -> Tensor:
     """Turn (N, 112, 112, 3) uint8 into (N, 3, 112, 112) float32 in [-1, 1], channels last in memory."""
     # uint8 travels to the device, a quarter of the bytes.
     return faces.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def divide(faces: FaceSet, config: TrainConfig) -> tuple[FaceSet, Validation | None]:
-    """Divide a set into faces to train on and pairs of other people to validate on.
-
-    A set with splits is divided by them; of another one, a share of the identities is held out.
-
-    Raises:
-        DataError: the set has splits, but not the asked one.
-    """
-    data, seed = config.data, config.run.seed
-    if faces.splits:
-        training = faces.split(data.split)
-        held_out = faces.split(data.val_split) if data.val_split in faces.splits else None
-    else:
-        count = round(len(faces.identities) * data.val_identities)
-        # Too few of them give no pairs; each is worth more in training then.
-        count = 0 if count == 0 else max(count, 4)
-        chosen = np.random.default_rng(seed).permutation(len(faces.identities))[:count]
-        out = np.isin(faces.labels, chosen) & (faces.labels != UNKNOWN)
-        training = faces.select(np.flatnonzero(~out).tolist())
-        held_out = faces.select(np.flatnonzero(out).tolist()) if count else None
-    if held_out is None or not config.run.val_pairs:
-        return training, None
-    try:
-        return training, Validation(held_out, make_pairs(held_out, config.run.val_pairs, seed))
-    except DataError as error:
-        log.warning("no validation: %s", error)
-        return training, None
