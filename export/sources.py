@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgeface.errors import ExportError
-from edgeface.evaluation.models import TorchEmbedder
+from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
@@ -66,7 +66,7 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "training classes": info.classes,
         "training steps": info.step,
     }
-    return Network(model, TorchEmbedder(backbone).embed, origin)
+    return Network(model, BackboneEmbedder(backbone).embed, origin)
 
 
 def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAULT_OPSET) -> Network:

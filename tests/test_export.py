@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgeface.errors import ExportError
-from edgeface.evaluation.models import TorchEmbedder
+from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export.cleaning import clean_model, serialize
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import assert_head_stripped, export_backbone
@@ -76,7 +76,7 @@ def embed(model, faces):
 
 
 def test_same_network(model, backbone, faces):
-    parity = compare(TorchEmbedder(backbone).embed(faces), embed(model, faces))
+    parity = compare(BackboneEmbedder(backbone).embed(faces), embed(model, faces))
     assert_same(parity, "fp32")
     assert parity.images == len(faces)
 
@@ -302,5 +302,5 @@ def test_the_real_networks_export(name, faces):
     torch.manual_seed(0)
     net = build_model(name, 64).eval()
     model = export_backbone(net, classes=CLASSES)
-    assert_same(compare(TorchEmbedder(net).embed(faces[:8]), embed(rewrite_prelu(model), faces[:8])), name)
+    assert_same(compare(BackboneEmbedder(net).embed(faces[:8]), embed(rewrite_prelu(model), faces[:8])), name)
     onnx.checker.check_model(model, full_check=True)

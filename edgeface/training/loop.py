@@ -15,6 +15,7 @@ from edgeface import __version__
 from edgeface.data import FaceSet
 from edgeface.data.loader import AugmentedFaces, EpochBatches, open_loader
 from edgeface.errors import CheckpointError, TrainingError
+from edgeface.evaluation.backbone import to_input
 from edgeface.files import write_text
 from edgeface.losses import build_loss
 from edgeface.losses.objective import Objective
@@ -39,7 +40,7 @@ from edgeface.training.journal import Window, append_line, cut_journal
 from edgeface.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
 from edgeface.training.preparation import prepare
 from edgeface.training.progress import NoProgress, Progress, Status
-from edgeface.training.validation import Validation, to_input, verify
+from edgeface.training.validation import Validation, verify
 
 METRICS: Final = "metrics.jsonl"
 CONFIG: Final = "config.json"
@@ -188,7 +189,7 @@ def train(
                 accuracy = result.accuracy
                 improved = best is None or accuracy >= best
                 best = accuracy if improved else best
-                line |= {"val_accuracy": accuracy, "val_se": result.standard_error, "val_tar": result.tar}
+                line |= {"val_accuracy": accuracy, "val_se": result.accuracy_se, "val_tar": result.roc.at_fmr(0.01)[0]}
             append_line(run / METRICS, line)
             info = CheckpointInfo(
                 model=config.model.name,
