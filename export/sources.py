@@ -62,7 +62,7 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "source": "trained by edgeface",
         "model": info.model,
         "loss": info.loss,
-        "training data": info.data,
+        "training data": Path(info.data).name,  # not where it lay on this machine
         "training classes": info.classes,
         "training steps": info.step,
     }
