@@ -12,6 +12,7 @@ from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command, gallery_list_command, gallery_remove_command
 from edgeface.commands.eval import eval_command
 from edgeface.commands.export import export_command
+from edgeface.commands.models import models_command
 from edgeface.commands.run import run_command
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
@@ -40,7 +41,14 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-_EXTRAS = {"onnxruntime": "cpu", "torch": "train", "onnx": "train", "safetensors": "train", "matplotlib": "train"}
+_EXTRAS = {
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "onnx": "train",
+    "safetensors": "train",
+    "matplotlib": "train",
+    "timm": "timm",
+}
 
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -81,6 +89,7 @@ app.command("export")(export_command)
 app.command("verify")(verify_command)
 app.command("enroll")(enroll_command)
 app.command("run")(run_command)
+app.command("models")(models_command)
 app.command("doctor")(doctor_command)
 
 gallery = typer.Typer(

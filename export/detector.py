@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeface.errors import ExportError
-from edgeface.export.cleaning import clean_model, serialize, set_metadata
-from edgeface.export.graph import DEFAULT_OPSET, _quiet, assert_opset
+from edgeface.export.cleaning import serialize, set_metadata
+from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.models.detector import STRIDES, FaceDetector
 from edgeface.runtime.edge_detector import FORMAT, FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY
 from edgeface.runtime.session import open_session
@@ -51,31 +51,18 @@ def export_detector(network: FaceDetector, *, min_score: float, opset: int = DEF
         ExportError: the network is in train mode, a weight is not finite, the file came out with another opset,
             or it does not do in onnxruntime what the network does.
     """
-    if any(module.training for module in network.modules()):
-        raise ExportError("the detector is in train mode: batch statistics would be frozen; call .eval() first")
-    for name, weight in network.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise ExportError(f"weight {name} has values that are not finite; training diverged, take other weights")
     if not 0 < min_score < 1:
         raise ExportError(f"min_score lies between 0 and 1, got {min_score}; use for example 0.6")
-    deployed = DeployedDetector(network).eval()
+    deployed = DeployedDetector(network)
     rows, columns = (torch.export.Dim(name, min=1, max=MAX_CELLS) for name in ("rows", "columns"))
-    with _quiet():
-        program = torch.onnx.export(
-            deployed,
-            (torch.zeros(1, 64, 96, 3, dtype=torch.uint8),),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["frame"],
-            output_names=[f"{kind}_{stride}" for stride in STRIDES for kind in KINDS],
-            dynamic_shapes=({1: STRIDES[-1] * rows, 2: STRIDES[-1] * columns},),
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch's exporter returned nothing; report this with the versions of torch and onnxscript")
-    model = clean_model(program.model_proto)
-    assert_opset(model, opset)
+    model = to_onnx(
+        deployed,
+        torch.zeros(1, 64, 96, 3, dtype=torch.uint8),
+        inputs=["frame"],
+        outputs=[f"{kind}_{stride}" for stride in STRIDES for kind in KINDS],
+        dynamic={1: STRIDES[-1] * rows, 2: STRIDES[-1] * columns},
+        opset=opset,
+    )
     strides = ",".join(map(str, STRIDES))
     set_metadata(model, {FORMAT_KEY: FORMAT, STRIDES_KEY: strides, MIN_SCORE_KEY: f"{min_score:.4g}"})
     assert_same_maps(deployed, model)

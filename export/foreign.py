@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeface.errors import ExportError
 from edgeface.export.cleaning import clean_model
-from edgeface.export.graph import DEFAULT_OPSET, assert_opset, with_contract
+from edgeface.export.graph import with_contract
+from edgeface.export.tracing import DEFAULT_OPSET, assert_opset
 from edgeface.faces import FACE_SIZE
 
 Layout = Literal["nchw", "nhwc"]

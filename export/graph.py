@@ -1,27 +1,19 @@
 """From a PyTorch backbone to an ONNX graph that takes aligned faces and gives unit embeddings."""
 
-import contextlib
-import io
 import json
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from typing import Final
 
 import onnx
 import torch
 from torch import Tensor, nn
 
 from edgeface.errors import ExportError
-from edgeface.export.cleaning import clean_model, set_metadata
+from edgeface.export.cleaning import set_metadata
+from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.faces import FACE_SIZE
 from edgeface.files import sha256
 from edgeface.manifest import EmbedderContract
 from edgeface.runtime.embedder import CONTRACT_KEY, SPACE_KEY
-
-DEFAULT_OPSET: Final = 18
-"""Written by torch's exporter without a converter, and read by TensorRT 8.6 and onnxruntime 1.16 upwards."""
 
 
 class DeployedEmbedder(nn.Module):
@@ -57,34 +49,14 @@ def export_backbone(backbone: nn.Module, *, classes: int = 0, opset: int = DEFAU
         ExportError: a part is in train mode, a weight is not finite, the head is still there, or the file
             came out with another opset than asked.
     """
-    training = [name or "the network" for name, module in backbone.named_modules() if module.training]
-    if training:
-        raise ExportError(
-            f"{training[0]} is in train mode ({len(training)} parts are): batch statistics would be frozen into the "
-            "file; call .eval() first"
-        )
-    for name, weight in backbone.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise ExportError(
-                f"weight {name} has values that are not finite; training diverged, use another checkpoint"
-            )
-    example = torch.zeros(2, FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
-    with _quiet():
-        program = torch.onnx.export(
-            DeployedEmbedder(backbone).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["faces"],
-            output_names=["embeddings"],
-            dynamic_shapes=({0: "batch"},),
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch's exporter returned nothing; report this with the versions of torch and onnxscript")
-    model = clean_model(program.model_proto)
-    assert_opset(model, opset)
+    model = to_onnx(
+        DeployedEmbedder(backbone),
+        torch.zeros(2, FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8),
+        inputs=["faces"],
+        outputs=["embeddings"],
+        dynamic={0: "batch"},
+        opset=opset,
+    )
     assert_head_stripped(model, backbone, classes)
     with torch.no_grad():
         dimension = int(backbone(torch.zeros(1, 3, FACE_SIZE, FACE_SIZE)).shape[1])
@@ -100,17 +72,6 @@ def with_contract(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
     contract = EmbedderContract(dimension=dimension).model_dump(mode="json")
     set_metadata(model, {CONTRACT_KEY: json.dumps(contract, sort_keys=True), SPACE_KEY: space})
     return model
-
-
-def assert_opset(model: onnx.ModelProto, opset: int) -> None:
-    """Check the opset that is in the graph: exporters may write another than asked and only log it.
-
-    Raises:
-        ExportError: it differs.
-    """
-    written = {entry.domain: entry.version for entry in model.opset_import}
-    if written.get("") != opset:
-        raise ExportError(f"opset {opset} was asked, the file has {written.get('')}; use 17 to 20")
 
 
 def assert_head_stripped(model: onnx.ModelProto, backbone: nn.Module, classes: int) -> None:
@@ -135,19 +96,3 @@ def assert_head_stripped(model: onnx.ModelProto, backbone: nn.Module, classes: i
         raise ExportError(
             f"the graph holds {held:,} numbers, the backbone {allowed:,}: something besides it was exported"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from printing its progress and from warning about its own internals."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in noisy]
-    for logger in noisy:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(noisy, levels, strict=True):
-            logger.setLevel(level)

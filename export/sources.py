@@ -8,10 +8,11 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgeface.errors import ExportError
-from edgeface.evaluation.models import TorchEmbedder
+from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export.foreign import Preprocessing, adapt
-from edgeface.export.graph import DEFAULT_OPSET, export_backbone
+from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
+from edgeface.export.tracing import DEFAULT_OPSET
 from edgeface.files import sha256
 from edgeface.runtime.session import open_session
 from edgeface.training.checkpoint import load_backbone
@@ -61,11 +62,11 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "source": "trained by edgeface",
         "model": info.model,
         "loss": info.loss,
-        "training data": info.data,
+        "training data": Path(info.data).name,  # not where it lay on this machine
         "training classes": info.classes,
         "training steps": info.step,
     }
-    return Network(model, TorchEmbedder(backbone).embed, origin)
+    return Network(model, BackboneEmbedder(backbone).embed, origin)
 
 
 def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAULT_OPSET) -> Network:

@@ -19,7 +19,7 @@ from edgeface.runtime.bundle import BUILT_IN_DETECTOR
 from edgeface.runtime.gallery import Gallery
 from tests.test_runtime_bundle import write_bundle
 
-COMMANDS = ("demo", "train", "eval", "export", "verify", "enroll", "run", "doctor", "gallery")
+COMMANDS = ("demo", "train", "eval", "export", "verify", "enroll", "run", "models", "doctor", "gallery")
 
 
 def run(*arguments):
@@ -226,3 +226,15 @@ def test_doctor(bundle):
     facts = json.loads(run("doctor", "--bundle", bundle, "--json").stdout)
     assert facts["bundle"]["ok"] is False and "fp32.onnx" in facts["bundle"]["why"]
     assert "fp32.onnx" in run("doctor", "--bundle", bundle).stdout
+
+
+def test_models_lists_what_can_be_trained():
+    result = run("models", "--json")
+    assert result.exit_code == 0, result.output
+    models = {row["name"]: row for row in json.loads(result.stdout)["models"]}
+    assert {"mobilefacenet", "iresnet100", "edgeface-xs"} <= set(models)
+    assert models["iresnet50"]["embedding_size"] == 512 and "1801.07698" in models["iresnet50"]["source"]
+    assert 43e6 < models["iresnet50"]["parameters"] < 44e6 and 6.2e9 < models["iresnet50"]["multiply_adds"] < 6.4e9
+    table = run("models", "mobilefacenet").stdout.splitlines()
+    assert len(table) == 3 and re.search(r"mobilefacenet +1\.00 M +221 M +128 +Chen", table[2])
+    fails("unknown model 'mobilnet'; choose one of", "models", "mobilnet")

@@ -24,7 +24,7 @@ from edgeface.training import detect
 from edgeface.training.detect import DetectorProgress, make_batch, make_targets, train_detector
 from edgeface.training.detect_augment import training_picture
 from edgeface.training.detect_data import Labelled, open_detection_set
-from edgeface.training.detect_geometry import MIRRORED, move, move_boxes, move_landmarks, placement
+from edgeface.training.detect_geometry import MIRRORED, move, move_boxes, move_landmarks, placement, squeeze
 from edgeface.training.detect_loss import (
     CENTRAL,
     FACE_RANGES,
@@ -64,6 +64,15 @@ def test_placement_moves_its_centre_to_the_target(angle, scale, mirror, x, y):
     matrix = placement((x, y), (5.0, 7.0), scale, angle, mirror)
     np.testing.assert_allclose(matrix @ [x, y, 1], [5, 7], atol=1e-9)
     assert math.isclose(np.linalg.det(matrix[:, :2]), scale**2 * (-1 if mirror else 1), rel_tol=1e-9)
+
+
+@given(angles, scales, st.booleans(), st.floats(0.5, 1.5))
+def test_squeezing_keeps_the_centre_and_narrows_the_old_picture(angle, scale, mirror, factor):
+    matrix = placement((4.0, 5.0), (9.0, 3.0), scale, angle, mirror)
+    squeezed = squeeze(matrix, (4.0, 5.0), factor)
+    np.testing.assert_allclose(squeezed @ [4, 5, 1], [9, 3], atol=1e-9)
+    np.testing.assert_allclose(squeezed @ [4 + 2 / factor, 5, 1], matrix @ [6, 5, 1], atol=1e-9)
+    np.testing.assert_allclose(squeezed @ [4, 11, 1], matrix @ [4, 11, 1], atol=1e-9)
 
 
 @given(angles, scales, st.booleans())
@@ -370,6 +379,23 @@ def test_the_set_reads_what_was_written(folder):
             np.testing.assert_allclose(read.landmarks, picture.landmarks, rtol=1e-6)
 
 
+def test_turned_faces_are_drawn_more_often(folder):
+    lines = (folder / "detect.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        for face in record["faces"]:
+            face["landmarks"] = [[0, 0], [10, 0], [5, 5], [1, 10], [9, 10]]  # frontal: as wide as high
+    records[0]["faces"] = [
+        {"box": [3, 4, 20, 30], "score": 0.9, "landmarks": [[0, 0], [5, 0], [5, 5], [0, 10], [5, 10]]}
+    ]
+    (folder / "detect.jsonl").write_text("\n".join(map(json.dumps, records)))
+    pictures = open_detection_set(folder, "train")
+    turned = pictures.read(0).image
+    rng = np.random.default_rng(0)
+    hits = sum(np.array_equal(pictures.draw(rng).image, turned) for _ in range(600))
+    assert 250 < hits < 350  # half turned: 1 + 8 / 2 times as often as each of the five others, so in a half
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -419,6 +445,15 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypa
         torch.testing.assert_close(parts.state_dict()[name], tensor, msg=name)
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 4
+
+
+def test_a_run_may_begin_with_trained_weights(folder, tmp_path):
+    train_detector(config(folder, tmp_path / "first", steps=2))
+    train_detector(config(folder, tmp_path / "second", steps=1, start=tmp_path / "first", learning_rate=0.0))
+    first, second = (load_detector(tmp_path / name)[0].state_dict() for name in ("first", "second"))
+    for name, tensor in first.items():
+        if name.endswith(("weight", "bias")):
+            torch.testing.assert_close(second[name], tensor, msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):

@@ -287,7 +287,7 @@ class TestBadInput:
     ) -> None:
         """The first epoch is saved; in the second, the loss or a running statistic is not finite."""
         forward = Softmax.forward
-        calls = []
+        calls: list[None] = []
 
         def breaks(self: Softmax, embeddings: Tensor, labels: Tensor) -> Tensor:
             calls.append(None)
@@ -320,6 +320,10 @@ class TestBadInput:
         with pytest.raises(TrainingError, match="not finite"):
             train(replace(config, loss=LossConfig(name="softmax")), tmp_path / "run", faces=toy_faces())
 
+    def test_no_data(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="name them with --data"):
+            train(toy_config(), tmp_path / "run")
+
     def test_one_identity(self, tmp_path: Path) -> None:
         faces = InMemoryFaces(np.zeros((20, 112, 112, 3), np.uint8), np.zeros(20, int), name="alone")
         with pytest.raises(DataError, match=r"alone has 1 identities .* at least 2"):
@@ -346,8 +350,8 @@ class TestBadInput:
 
 class TestTeacher:
     def write(self, path: Path, faces: InMemoryFaces, size: int) -> Path:
-        rng = np.random.default_rng(0)
-        embedding = rng.standard_normal((len(faces), size))
+        """A teacher that knows the twelve people of the toy set, six faces each."""
+        embedding = np.random.default_rng(0).standard_normal((12, size)).repeat(6, axis=0)
         np.savez(path, key=np.array([s.key for s in faces.samples]), embedding=embedding)
         return path
 
@@ -356,12 +360,14 @@ class TestTeacher:
         labels = np.where(np.arange(72) % 3 == 0, UNKNOWN, labelled.labels)
         faces = InMemoryFaces(labelled.images, labels)
         teacher = self.write(tmp_path / "t.npz", faces, 16)
-        config = toy_config(base={"teacher": {"path": str(teacher)}, "data": {"val_identities": 0.0}})
+        config = toy_config(
+            base={"teacher": {"path": str(teacher)}, "data": {"val_identities": 0.0}, "loss": {"weight": 0.1}}
+        )
         info = train(config, tmp_path / "run", faces=faces)
         assert (info.faces, info.classes) == (72, 12)
         lines = read_journal(tmp_path / "run" / "metrics.jsonl")
         assert lines[-1]["teacher_loss"] < lines[0]["teacher_loss"]
-        assert lines[-1]["loss"] == pytest.approx(lines[-1]["identity_loss"] + lines[-1]["teacher_loss"], rel=1e-4)
+        assert lines[-1]["loss"] == pytest.approx(0.1 * lines[-1]["identity_loss"] + lines[-1]["teacher_loss"])
 
     def test_teacher_alone_needs_no_identity(self, tmp_path: Path) -> None:
         faces = InMemoryFaces(toy_faces().images, np.full(72, UNKNOWN))

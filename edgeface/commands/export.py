@@ -79,7 +79,7 @@ def export_command(
         labelled = LabelledPairs(*open_pairs(data, pairs, split))
     else:
         try:
-            labelled = LabelledPairs(faces, make_pairs(faces), f"people of the calibration faces ({calibration})")
+            labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {Path(calibration).name}")
         except DataError as error:
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
@@ -92,7 +92,8 @@ def export_command(
         assert model is not None
         network = checkpoint_network(model, opset)
     drawn = draw_faces(faces, calibration_images, seed)
-    manifest = export_bundle(network, out, settings, drawn, f"{len(drawn)} of {calibration}", labelled, step)
+    origin = f"{len(drawn)} faces of {Path(calibration).name}"
+    manifest = export_bundle(network, out, settings, drawn, origin, labelled, step)
     if as_json:
         console.print_json(
             {

@@ -56,8 +56,9 @@ def open_shards(name: str, shards: Sequence[Path], table: Path | None) -> Stored
             if key in home:
                 raise DataError(f"the key {key!r} is in {home[key]} and again in {shard}; keys must be unique")
             home[key] = shard
-            folder = key.rpartition("/")[0]
-            label = labels.get(key) or members.get(key) or Label(folder or None if not table else None)
+            # With a table, folders inside a shard are mere storage.
+            default = Label(None) if table else Label(key.rpartition("/")[0] or None)
+            label = labels.get(key) or members.get(key) or default
             samples.append(Sample(key, label.identity, label.split))
             extents.append(extent)
     if not samples:
@@ -140,7 +141,7 @@ def _read_label(extent: Extent, name: str) -> Label:
         if name.endswith(".cls"):
             return Label(str(int(text)))
         value = json.loads(text)
-        identity, split = value.get("identity"), value.get("split", "")
+        identity, split = value.get("identity"), value.get("split") or ""
     except (ValueError, AttributeError) as error:
         raise DataError(f"{name} in {extent.path} is not a label: {error}") from error
     return Label(None if identity is None else str(identity), str(split))

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from edgeface.errors import ConfigError, MissingPackageError
 from edgeface.evaluation.verification import FaceEmbedder
 from edgeface.runtime.bundle import open_bundle
@@ -20,23 +17,6 @@ class OpenModel:
     name: str
     precision: str
     provider: str
-
-
-class TorchEmbedder:
-    """A PyTorch backbone as a `FaceEmbedder`: the reference that every exported file is compared with."""
-
-    def __init__(self, backbone: "torch.nn.Module") -> None:  # type: ignore[name-defined]  # noqa: F821
-        self._backbone = backbone.eval()
-
-    def embed(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Embed (N, 112, 112, 3) uint8 RGB faces; returns (N, D) float32 of unit length."""
-        import torch
-
-        with torch.inference_mode():
-            pixels = torch.from_numpy(faces).permute(0, 3, 1, 2).to(torch.float32)
-            embeddings = self._backbone((pixels - 127.5) / 127.5)
-            unit: npt.NDArray[np.float32] = torch.nn.functional.normalize(embeddings).numpy()
-        return unit
 
 
 def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0) -> OpenModel:
@@ -60,8 +40,9 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
     if precision not in ("auto", "fp32"):
         raise ConfigError(f"{path} is a checkpoint and runs in fp32, not {precision}; export it to a bundle first")
     try:
+        from edgeface.evaluation.backbone import BackboneEmbedder
         from edgeface.training.checkpoint import load_backbone
     except ImportError:
         raise MissingPackageError("torch", "train") from None
     backbone, info = load_backbone(path)
-    return OpenModel(TorchEmbedder(backbone), f"{path} (step {info.step})", "fp32", "torch")
+    return OpenModel(BackboneEmbedder(backbone), f"{path} (step {info.step})", "fp32", "torch")

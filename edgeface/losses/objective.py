@@ -1,5 +1,6 @@
 """The weighted sum of losses that a run minimises."""
 
+import torch
 from torch import Tensor, nn
 
 from edgeface.losses.distillation import Distillation
@@ -22,18 +23,22 @@ class Objective(nn.Module):
         self.head_weight = head_weight
         self.teacher_weight = teacher_weight
 
-    def forward(self, embeddings: Tensor, labels: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weighted sum and the two losses it is made of, float32 scalars; one left out is zero.
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the weighted sum and the two losses that it is made of, float32 scalars; None for one left out.
 
         Args:
             embeddings: (N, D) of any floating type, not normalised.
             labels: (N,) int64, `edgeface.losses.IGNORED` for faces without identity.
-            targets: (N, D) float32, what the teacher answers; rows of zeros where it did not; None without
-                teacher.
+            targets: (N, D) float32, what the teacher answers; rows of zeros where it did not; None without teacher.
         """
-        nothing = embeddings.new_zeros(())
-        identity = nothing if self.head is None else self.head(embeddings, labels)
-        imitation = nothing
+        total = torch.zeros((), device=embeddings.device)
+        identity = imitation = None
+        if self.head is not None:
+            identity = self.head(embeddings, labels)
+            total = total + self.head_weight * identity
         if self.distillation is not None and targets is not None:
             imitation = self.distillation(embeddings, targets)
-        return self.head_weight * identity + self.teacher_weight * imitation, identity, imitation
+            total = total + self.teacher_weight * imitation
+        return total, identity, imitation

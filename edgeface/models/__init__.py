@@ -1,20 +1,51 @@
 """Embedding networks: aligned faces in, embeddings out.
 
 Every network takes (N, 3, 112, 112) float32 RGB in [-1, 1] and gives (N, D) float32, not normalised. A new
-one is a file here and a line in `MODELS`.
+one is a file here, a line in `MODELS`, and what was published about it in `PUBLISHED`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import torch
 from torch import nn
 
 from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.models.counting import count_multiply_adds, count_parameters
+from edgeface.models.edgenext import EdgeFace
+from edgeface.models.ghostfacenet import GhostFaceNet
+from edgeface.models.iresnet import IResNet
+from edgeface.models.mbf import WideMobileFaceNet
 from edgeface.models.mobilefacenet import MobileFaceNet
+from edgeface.models.published import PUBLISHED, Published
 from edgeface.models.resnet import FaceResNet
+from edgeface.models.timm_backbone import TIMM_PREFIX, TimmBackbone
+
+__all__ = [
+    "MAX_EMBEDDING_SIZE",
+    "MODELS",
+    "PUBLISHED",
+    "ModelFacts",
+    "Published",
+    "build_model",
+    "count_multiply_adds",
+    "count_parameters",
+    "describe_model",
+]
 
 MODELS: Final[dict[str, Callable[[int], nn.Module]]] = {
+    "edgeface-s": partial(EdgeFace, widths=(48, 96, 160, 304), heads=8, rank_ratio=0.5),
+    "edgeface-xs": partial(EdgeFace, widths=(32, 64, 100, 192), heads=4, rank_ratio=0.6),
+    "ghostfacenetv1-1.3-1": partial(GhostFaceNet, width=1.3, stem_stride=1),
+    "ghostfacenetv1-1.3-2": partial(GhostFaceNet, width=1.3, stem_stride=2),
+    "iresnet18": partial(IResNet, depths=(2, 2, 2, 2)),
+    "iresnet34": partial(IResNet, depths=(3, 4, 6, 3)),
+    "iresnet50": partial(IResNet, depths=(3, 4, 14, 3)),
+    "iresnet100": partial(IResNet, depths=(3, 13, 30, 3)),
+    "mbf": partial(WideMobileFaceNet, width=128, repeats=(1, 4, 6, 2)),
+    "mbf-large": partial(WideMobileFaceNet, width=256, repeats=(2, 8, 12, 4)),
     "mobilefacenet": MobileFaceNet,
     "mobilefacenet-relu6": partial(MobileFaceNet, activation="relu6"),
     "resnet-edge": partial(FaceResNet, stem=32, stem_stride=4, widths=(64, 128), depths=(2, 2)),
@@ -25,26 +56,57 @@ MODELS: Final[dict[str, Callable[[int], nn.Module]]] = {
 MAX_EMBEDDING_SIZE: Final = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a network costs, counted.
+
+    Attributes:
+        name: as `build_model` takes it.
+        parameters: trained numbers.
+        multiply_adds: of one face, as `count_multiply_adds`.
+        embedding_size: D for which they were counted.
+        source: who described the network, and where.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    embedding_size: int
+    source: str
+
+
 def build_model(name: str, embedding_size: int) -> nn.Module:
     """Build a network of `MODELS` with freshly drawn weights (torch's global generator), in training mode.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS`, or `timm:NAME` for a network of the package timm.
         embedding_size: D, the length of an embedding.
 
     Raises:
         UnknownNameError: there is no such network.
+        MissingPackageError: a network of timm was asked, and timm is not installed.
         ConfigError: the embedding size is outside 1 to `MAX_EMBEDDING_SIZE`.
     """
-    if name not in MODELS:
-        raise UnknownNameError("model", name, MODELS)
+    if name not in MODELS and not name.startswith(TIMM_PREFIX):
+        raise UnknownNameError("model", name, (*MODELS, f"{TIMM_PREFIX}NAME"))
     if not 1 <= embedding_size <= MAX_EMBEDDING_SIZE:
         raise ConfigError(
             f"an embedding size lies between 1 and {MAX_EMBEDDING_SIZE}, {embedding_size} was asked; 128 is usual"
         )
+    if name.startswith(TIMM_PREFIX):
+        return TimmBackbone(name.removeprefix(TIMM_PREFIX), embedding_size)
     return MODELS[name](embedding_size)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of trained parameters (weights, biases, slopes; not running statistics)."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def describe_model(name: str) -> ModelFacts:
+    """Count a network at its published embedding size, without drawing or computing numbers where that can be.
+
+    Raises:
+        UnknownNameError, MissingPackageError, ConfigError: as `build_model`.
+    """
+    published = PUBLISHED.get(name, Published(512, f"package timm, {name.removeprefix(TIMM_PREFIX)}"))
+    with torch.device("meta" if name in MODELS else "cpu"):
+        model = build_model(name, published.embedding_size)
+    return ModelFacts(
+        name, count_parameters(model), count_multiply_adds(model), published.embedding_size, published.source
+    )

@@ -91,8 +91,7 @@ def save_checkpoint(
 
 
 def recover_checkpoint(folder: Path) -> None:
-    """Put an old checkpoint back that was moved aside when the process died before the new one took its
-    name."""
+    """Put back a checkpoint that was moved aside just before the process died, and remove what was left half."""
     if not folder.exists():
         for old in folder.parent.glob(f".{folder.name}.old.*/old"):
             old.rename(folder)
@@ -146,8 +145,7 @@ def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
         path: run folder (its best checkpoint is taken, or else the last) or checkpoint folder.
 
     Returns:
-        The network on the CPU, float32, in evaluation mode and without gradients, and what its checkpoint
-        says.
+        The network on the CPU, float32, in evaluation mode and without gradients, and what its checkpoint says.
 
     Raises:
         CheckpointError: the checkpoint is missing, broken, of another version, or does not fit its network.
@@ -156,7 +154,7 @@ def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     info = read_info(folder)
     try:
         model = build_model(info.model, info.embedding_size)
-    except EdgefaceError as error:
+    except (EdgefaceError, TypeError) as error:
         raise CheckpointError(f"{folder / STATE}: {error}") from error
     load_weights(folder / BACKBONE, model)
     return model.eval().requires_grad_(False), info

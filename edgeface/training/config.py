@@ -7,13 +7,16 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
 from edgeface.data.augment import AugmentConfig
 from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.losses import LOSSES
 from edgeface.losses.config import LossConfig as LossConfig
+from edgeface.models import MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,9 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        for kind, name, choices in (("model", self.model.name, MODELS), ("loss", self.loss.name, LOSSES)):
+            if name not in choices:
+                raise UnknownNameError(kind, name, choices)
         limits = (
             ("run.epochs", self.run.epochs, 1, 1_000_000),
             ("data.val_identities", self.data.val_identities, 0, 0.5),
@@ -233,7 +239,7 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in _recipes().iterdir() if f.name.endswith(".toml")))
 
 
-def _recipes() -> Any:
+def _recipes() -> Traversable:
     return resources.files("edgeface.training") / "recipes"
 
 

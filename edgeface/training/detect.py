@@ -20,7 +20,7 @@ from edgeface.training.detect_augment import training_picture
 from edgeface.training.detect_data import DetectionSet, Labelled, open_detection_set
 from edgeface.training.detect_loss import Targets, assign, detection_loss
 from edgeface.training.detect_metrics import DetectorReport, TorchDetector, evaluate_detector
-from edgeface.training.detect_run import DetectorConfig, load_training, plain, save_checkpoint
+from edgeface.training.detect_run import DetectorConfig, load_detector, load_training, plain, save_checkpoint
 from edgeface.training.detect_scenes import drawn_scenes
 
 CLIP_NORM: Final = 10.0
@@ -73,10 +73,12 @@ def train_detector(
     def draw(rng: np.random.Generator) -> Labelled:
         if rng.random() < config.scene_share:
             return scenes[rng.integers(len(scenes))]
-        return photographs.read(int(rng.integers(len(photographs))))
+        return photographs.draw(rng)
 
     torch.manual_seed(config.seed)
-    network = FaceDetector(config.shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = (load_detector(config.start)[0] if config.start else FaceDetector(config.shape)).to(
+        memory_format=torch.channels_last
+    )  # type: ignore[call-overload]
     average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     heavy = [p for p in network.parameters() if p.ndim > 1]
     light = [p for p in network.parameters() if p.ndim <= 1]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.training.detect_data import Labelled
-from edgeface.training.detect_geometry import move, placement
+from edgeface.training.detect_geometry import move, placement, squeeze
 
 Generator = np.random.Generator
 Image = npt.NDArray[np.uint8]
@@ -30,6 +30,10 @@ ZOOM: Final = (0.04, 3.0)
 MAX_TURN_RAD: Final = math.radians(45)
 BACKGROUND_SHARE: Final = 0.3
 """How often a tile is cut without regard to where the faces are: clothes, hands, ears and letters are no faces."""
+
+SQUEEZED_SHARE: Final = 0.3
+SQUEEZE: Final = (0.65, 1.1)
+"""So many tiles are drawn narrower or wider by this factor, as faces become that turn away."""
 
 OCCLUDED_SHARE: Final = 0.12
 """How often a face is covered in part."""
@@ -93,7 +97,10 @@ def random_tile(rng: Generator, labelled: Labelled, canvas: Image) -> Labelled:
         scale = math.exp(rng.uniform(math.log(0.4), math.log(2.0)))
         centre, target = (rng.uniform(0, columns), rng.uniform(0, rows)), (width / 2, height / 2)
     angle_rad = rng.uniform(-MAX_TURN_RAD, MAX_TURN_RAD) if rng.random() < 0.4 else rng.normal(0, math.radians(6))
-    return move(labelled, placement(centre, target, scale, angle_rad, bool(rng.random() < 0.5)), canvas)
+    matrix = placement(centre, target, scale, angle_rad, bool(rng.random() < 0.5))
+    if rng.random() < SQUEEZED_SHARE:
+        matrix = squeeze(matrix, centre, rng.uniform(*SQUEEZE))
+    return move(labelled, matrix, canvas)
 
 
 def occlude(rng: Generator, image: Image, boxes: npt.NDArray[np.float32]) -> Image:

@@ -21,6 +21,10 @@ CACHE_BYTES: Final = 1_500_000_000
 """So much memory goes to decoded pictures: decoding would take a quarter of the training time."""
 
 
+TURNED_WEIGHT: Final = 8.0
+"""A picture with a face in profile is drawn so many times more often than one with frontal faces only."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
     """A picture and its faces.
@@ -55,9 +59,17 @@ class DetectionSet:
         self._files = files
         self._decoded: dict[int, npt.NDArray[np.uint8]] = {}
         self._room = CACHE_BYTES
+        self._cumulative = np.cumsum([1 + TURNED_WEIGHT * max([0.0, *map(_turned, r["faces"])]) for r in records])
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        """Read a random picture; those with a face that looks aside or down come more often.
+
+        Portraits look into the camera, people in front of a camera that waits for them often do not.
+        """
+        return self.read(int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right")))
 
     def read(self, index: int) -> Labelled:
         """Decode one picture.
@@ -117,6 +129,14 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
     if not records:
         raise DataError(f"{labels} lists no picture of the part {split!r}")
     return DetectionSet(records, files)
+
+
+def _turned(face: dict[str, Any]) -> float:
+    """Return how far a face is turned, from 0 (frontal) to 1 (profile): its eyes move together."""
+    left_eye, right_eye, _, left_mouth, right_mouth = np.array(face["landmarks"], np.float64)
+    across = float(np.linalg.norm(right_eye - left_eye))
+    down = float(np.linalg.norm((left_mouth + right_mouth - left_eye - right_eye) / 2))
+    return float(np.clip(1 - across / max(down, 1e-6), 0, 1)) if face["score"] >= SURE_SCORE else 0.0
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,12 @@ def placement(
     return np.hstack([linear, (np.array(target) - linear @ np.array(centre))[:, None]])
 
 
+def squeeze(matrix: Matrix, centre: tuple[float, float], factor: float) -> Matrix:
+    """Return the (2, 3) matrix that first makes the old picture `factor` times as wide about `centre`."""
+    linear = matrix[:, :2] * [factor, 1.0]
+    return np.hstack([linear, (matrix @ [*centre, 1.0] - linear @ np.array(centre))[:, None]])
+
+
 def move_points(points: npt.NDArray[np.floating], matrix: Matrix) -> npt.NDArray[np.float32]:
     """Apply a (2, 3) matrix to points (..., 2)."""
     moved = points @ matrix[:, :2].T + matrix[:, 2]
@@ -73,7 +79,7 @@ def move(labelled: Labelled, matrix: Matrix, canvas: npt.NDArray[np.uint8]) -> L
 
     Args:
         labelled: the picture.
-        matrix: a similarity, from its pixels to those of the canvas.
+        matrix: from its pixels to those of the canvas, see `placement`.
         canvas: (H, W, 3) uint8, drawn upon; it should show no face.
     """
     _warp(labelled.image, matrix, canvas)

@@ -25,6 +25,7 @@ CENTRAL: Final = 0.4
 FOCUS: Final = 2.0
 """The beta of the quality focal loss."""
 
+SCORE_WEIGHT: Final = 2.0
 BOX_WEIGHT: Final = 2.0
 LANDMARK_WEIGHT: Final = 10.0
 LANDMARK_BETA: Final = 0.02
@@ -137,7 +138,7 @@ def detection_loss(levels: tuple[Level, Level, Level], targets: Targets) -> Loss
     counted = targets.labels != IGNORED
     focus = (torch.sigmoid(logits.detach()) - quality).abs() ** FOCUS * counted
     score = F.binary_cross_entropy_with_logits(logits, quality, weight=focus, reduction="sum") / max(1, len(face))
-    return Losses(score + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmark, score, box, landmark)
+    return Losses(SCORE_WEIGHT * score + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmark, score, box, landmark)
 
 
 def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

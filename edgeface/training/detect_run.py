@@ -39,6 +39,7 @@ class DetectorConfig:
         checkpoint_every: steps between two checkpoints.
         threads: CPU threads for PyTorch and OpenCV; 0 leaves them as they are.
         shape: of the network.
+        start: run folder of a trained detector of that shape to begin with, or None to begin with noise.
     """
 
     data: Path
@@ -56,6 +57,7 @@ class DetectorConfig:
     checkpoint_every: int = 500
     threads: int = 0
     shape: DetectorShape = field(default_factory=DetectorShape)
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         if self.side < 64 or self.side % 32:
@@ -160,7 +162,7 @@ def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
     return network.eval(), DetectorInfo(int(state["step"]), shape, scores)
 
 
-def configure(data: Path, out: Path, overrides: Iterable[str] = ()) -> DetectorConfig:
+def configure(data: Path, out: Path, overrides: Iterable[str] = (), start: Path | None = None) -> DetectorConfig:
     """Make a configuration from `key=value` overrides of the numbers in `DetectorConfig`.
 
     Raises:
@@ -176,12 +178,16 @@ def configure(data: Path, out: Path, overrides: Iterable[str] = ()) -> DetectorC
             values[name] = kinds[name](text)
         except ValueError:
             raise ConfigError(f"{name} should be a number ({kinds[name].__name__}), got {text!r}") from None
-    return DetectorConfig(data, out, **values)
+    return DetectorConfig(data, out, start=start, **values)
 
 
 def plain(config: DetectorConfig) -> dict[str, Any]:
     """Return a configuration as JSON can hold it."""
-    return asdict(config) | {"data": str(config.data), "out": str(config.out)}
+    return asdict(config) | {
+        "data": str(config.data),
+        "out": str(config.out),
+        "start": str(config.start) if config.start else None,
+    }
 
 
 def _shape(values: dict[str, Any]) -> DetectorShape:

@@ -1,6 +1,7 @@
 """metrics.jsonl: one line for some steps, none twice."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,14 @@ class Window:
     """Sums over the steps since the last line."""
 
     def __init__(self) -> None:
-        self._losses = [0.0, 0.0, 0.0]
-        self._steps = 0
+        self._losses: list[tuple[float | None, ...]] = []
         self._counts: dict[str, float] = {}
         self._wait_s = 0.0
         self._time_s = 0.0
 
-    def add(self, loss: Tensor, identity: Tensor, imitation: Tensor, *, wait_s: float, step_s: float) -> None:
-        """Count one step, which took `step_s` in all, of which it waited `wait_s` for faces."""
-        for place, value in enumerate((loss, identity, imitation)):
-            self._losses[place] += value.item()
-        self._steps += 1
+    def add(self, *losses: Tensor | None, wait_s: float, step_s: float) -> None:
+        """Count one step: its losses, and the time it took in all and waiting for faces."""
+        self._losses.append(tuple(None if loss is None else loss.item() for loss in losses))
         self._wait_s += wait_s
         self._time_s += step_s
 
@@ -34,8 +32,9 @@ class Window:
             self._counts[name] = self._counts.get(name, 0.0) + value
 
     def line(self, step: int, epoch: float, lr: float, batch_size: int) -> dict[str, Any]:
-        """Return the means as a line for the journal."""
-        loss, identity, imitation = (total / self._steps for total in self._losses)
+        """Return the means as a line for the journal; a loss that the run does not use is None."""
+        columns = zip(*self._losses, strict=True)
+        loss, identity, imitation = (None if None in c else math.fsum(c) / len(c) for c in columns)
         return {
             "step": step,
             "epoch": round(epoch, 4),
@@ -43,9 +42,9 @@ class Window:
             "identity_loss": identity,
             "teacher_loss": imitation,
             "lr": lr,
-            "faces_per_s": round(self._steps * batch_size / self._time_s, 1),
+            "faces_per_s": round(len(self._losses) * batch_size / self._time_s, 1),
             "data_wait": round(self._wait_s / self._time_s, 4),
-            **{name: round(total / self._steps, 4) for name, total in self._counts.items()},
+            **{name: round(total / len(self._losses), 4) for name, total in self._counts.items()},
         }
 
 

@@ -1,22 +1,21 @@
 """The training loop, from top to bottom."""
 
 import json
-import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgeface import __version__
-from edgeface.data import UNKNOWN, FaceSet, open_faces
-from edgeface.data.loader import AugmentedFaces, EpochBatches, open_loader
-from edgeface.data.samplers import BalancedBatches, PKBatches
-from edgeface.errors import CheckpointError, DataError, TrainingError
+from edgeface.data import FaceSet
+from edgeface.data.loader import AugmentedFaces, open_loader
+from edgeface.errors import CheckpointError, TrainingError
+from edgeface.evaluation.backbone import to_input
 from edgeface.files import write_text
 from edgeface.losses import build_loss
 from edgeface.losses.objective import Objective
@@ -39,11 +38,10 @@ from edgeface.training.curves import draw_curves
 from edgeface.training.device import pick_device, pick_precision
 from edgeface.training.journal import Window, append_line, cut_journal
 from edgeface.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
+from edgeface.training.preparation import order_batches, prepare
 from edgeface.training.progress import NoProgress, Progress, Status
 from edgeface.training.teacher import open_teacher
-from edgeface.training.validation import Validation, divide, to_input, verify
-
-log = logging.getLogger(__name__)
+from edgeface.training.validation import Validation, verify
 
 METRICS: Final = "metrics.jsonl"
 CONFIG: Final = "config.json"
@@ -64,10 +62,8 @@ def train(
 ) -> CheckpointInfo:
     """Train an embedding network and write its run folder.
 
-    The same configuration and data give the same weights on the same machine, also when a run was interrupted
-    and
-    resumed: weights, order and augmentation depend on seed and step only. (On a GPU, up to the order of its
-        sums.)
+    The same configuration and data give the same weights on the same machine, also when a run was interrupted and
+    resumed: weights, order and augmentation depend on seed and step only. (On a GPU, up to the order of its sums.)
 
     Args:
         config: what to do.
@@ -98,27 +94,8 @@ def train(
     else:
         before = None
 
-    # Data
-    everything = (faces or open_faces(config.data.path)).checked()
-    if everything.skipped:
-        log.warning("left out %d pictures; the first: %s", len(everything.skipped), everything.skipped[0].reason)
-    if validation is None:
-        training, validation = divide(everything, config)
-    else:
-        training = everything.split(config.data.split) if everything.splits else everything
-    if not config.teacher.path:
-        training = training.select(np.flatnonzero(training.labels != UNKNOWN).tolist())
-    classes = len(training.identities)
-    if config.loss.weight and classes < 2:
-        raise DataError(
-            f"{training.name} has {classes} identities to train on; telling people apart needs at least 2 "
-            "(folders IDENTITY/PICTURE.jpg, or shards with labels)"
-        )
-    if len(training) < config.run.batch_size:
-        raise DataError(
-            f"{training.name} has {len(training)} faces to train on, fewer than run.batch_size = "
-            f"{config.run.batch_size}; make that smaller"
-        )
+    material = prepare(config, faces, validation)
+    training, classes = material.faces, material.classes
     if before and (before.classes, before.faces) != (classes, len(training)):
         raise CheckpointError(
             f"{last} was trained on {before.faces} faces of {before.classes} identities, the data now has "
@@ -126,7 +103,7 @@ def train(
         )
     teacher = open_teacher(config, training, device)
     step = before.step if before else 0
-    batches = _batches(config, training, step)
+    batches = order_batches(config, training, step)
 
     # Networks
     torch.manual_seed(config.run.seed)
@@ -163,6 +140,8 @@ def train(
     seconds = before.seconds if before else 0.0
 
     run.mkdir(parents=True, exist_ok=True)
+    if before is None:
+        shutil.rmtree(run / BEST, ignore_errors=True)  # of a run that died before its first checkpoint
     write_text(run / CONFIG, json.dumps(config.to_dict(), indent=2) + "\n")
     cut_journal(run / METRICS, step)
 
@@ -198,7 +177,7 @@ def train(
         epoch, place = divmod(step, per_epoch)
         final = step == steps
         epoch_ends = place == 0
-        evaluates = epoch_ends and validation is not None and (final or epoch % config.run.eval_epochs == 0)
+        evaluates = epoch_ends and material.validation and (final or epoch % config.run.eval_epochs == 0)
         saves = epoch_ends and (final or epoch % config.run.checkpoint_epochs == 0)
         if evaluates or saves or step % config.run.log_steps == 0:
             line = window.line(step, step / per_epoch, lr, config.run.batch_size)
@@ -206,12 +185,12 @@ def train(
             improved = False
             if (evaluates or saves) and not all(torch.isfinite(t).all() for t in backbone.state_dict().values()):
                 raise _diverged("network", step, steps, lr)
-            if evaluates and validation is not None:
-                result = verify(backbone, validation, device)
+            if evaluates and material.validation:
+                result = verify(backbone, material.validation, device)
                 accuracy = result.accuracy
                 improved = best is None or accuracy >= best
                 best = accuracy if improved else best
-                line |= {"val_accuracy": accuracy, "val_se": result.standard_error, "val_tar": result.tar}
+                line |= {"val_accuracy": accuracy, "val_se": result.accuracy_se, "val_tar": result.roc.at_fmr(0.01)[0]}
             append_line(run / METRICS, line)
             info = CheckpointInfo(
                 model=config.model.name,
@@ -219,7 +198,7 @@ def train(
                 classes=classes,
                 faces=len(training),
                 loss=config.loss.name,
-                data=everything.name,
+                data=training.name,
                 step=step,
                 epoch=epoch,
                 seconds=seconds + time.perf_counter() - started,
@@ -271,23 +250,3 @@ def _diverged(what: str, step: int, steps: int, lr: float) -> TrainingError:
 
 def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
-
-
-def _batches(config: TrainConfig, faces: FaceSet, step: int) -> EpochBatches:
-    """Return the batches of all steps from `step` on."""
-    run = config.run
-    if run.sampler == "shuffle":
-        return EpochBatches(len(faces), run.batch_size, run.epochs, run.seed, step)
-    if run.sampler == "balanced":
-        batches: BalancedBatches | PKBatches = BalancedBatches(faces.labels, run.batch_size, run.epochs, run.seed, step)
-    else:
-        k = 4 if run.faces_per_identity is None else run.faces_per_identity
-        batches = PKBatches(faces.labels, run.batch_size, run.epochs, run.seed, step, faces_per_identity=k)
-    if batches.count < len(faces):
-        log.warning(
-            "the sampler %s leaves out %d of %d faces, whose identity is unknown or has too few",
-            run.sampler,
-            len(faces) - batches.count,
-            len(faces),
-        )
-    return batches

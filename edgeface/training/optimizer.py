@@ -68,7 +68,7 @@ def restore_optimizer(
         if index == "scaler":
             scale[key] = tensor.item()
         else:
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index) if index.isdigit() else -1, {})[key] = tensor
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     fits = sorted(state) == list(range(len(parameters))) and all(
         tensor.shape in ((), parameters[index].shape) for index, part in state.items() for tensor in part.values()
