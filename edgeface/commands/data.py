@@ -1,5 +1,6 @@
 """`edgeface data`: look at faces, cut them out of photographs, pack them into shards."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ FaceData = Annotated[
     str, typer.Argument(help="Identity folders, a flat folder, tar shards, .rec, .bin, .csv or .lst.", metavar="DATA")
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Threads; 0 is one a core.")]
+WIDTH = 100
 LISTED = 5
 """So many examples of each fault are shown; --json has all."""
 
@@ -55,8 +57,8 @@ def data_check_command(
 
 def _findings(report: "CheckReport") -> list[list[str]]:
     def row(finding: str, items: list[str]) -> list[str]:
-        more = ", ..." if len(items) > LISTED else ""
-        return [finding, str(len(items)), ", ".join(items[:LISTED]) + more]
+        shown = ", ".join(items[:LISTED]) + (", ..." if len(items) > LISTED else "")
+        return [finding, str(len(items)), textwrap.shorten(shown, WIDTH, placeholder=" ...")]
 
     sizes = [f"{count} of {size}" for size, count in report.sizes.items()]
     rows = [
@@ -73,6 +75,7 @@ def _findings(report: "CheckReport") -> list[list[str]]:
         rows += [
             row(f"identities also in {report.overlap.name}", list(report.overlap.identities)),
             row(f"pictures also in {report.overlap.name}", [f"{a} = {b}" for a, b in report.overlap.pictures]),
+            ["  of its pictures not readable", str(report.overlap.unreadable), ""],
         ]
     if report.alignment is not None:
         seen = report.alignment

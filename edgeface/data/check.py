@@ -41,11 +41,13 @@ class Overlap:
         name: of the test set.
         identities: names of identities that are in both; class numbers are no names and do not count.
         pictures: keys of the same picture, here and there.
+        unreadable: pictures of the test set that cannot be read, of which nobody knows.
     """
 
     name: str
     identities: tuple[str, ...]
     pictures: tuple[tuple[str, str], ...]
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def check_faces(
         progress: told how many of how many pictures were read.
 
     Raises:
-        DataError: a picture of the test set cannot be read, or no picture of the set.
+        DataError: no picture of the set can be read.
     """
     total = len(faces) + (len(against) if against else 0)
 
@@ -202,18 +204,13 @@ def _overlap(
     faces: FaceSet, prints: Fingerprints, good: list[int], test: FaceSet, workers: int, told: Callable[[int], None]
 ) -> Overlap:
     _, other, bad = _read_all(test, workers, told)
-    if bad:
-        raise DataError(
-            f"{len(bad)} pictures of the test set {test.name} cannot be read, so nobody knows whether they are in "
-            f"{faces.name}; the first: {bad[0].reason}"
-        )
     pictures = []
     for group in same_pictures(prints.joined(other)):
         here = [faces.samples[good[i]].key for i in group if i < len(prints)]
         there = [test.samples[i - len(prints)].key for i in group if i >= len(prints)]
         pictures += [(key, there[0]) for key in here if there]
     names = {_plain(name) for name in test.identities} - {""}
-    return Overlap(test.name, tuple(n for n in faces.identities if _plain(n) in names), tuple(pictures))
+    return Overlap(test.name, tuple(n for n in faces.identities if _plain(n) in names), tuple(pictures), len(bad))
 
 
 def _plain(name: str) -> str:

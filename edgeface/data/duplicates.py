@@ -23,6 +23,9 @@ MIN_CORRELATION: Final = 0.98
 THUMBNAIL: Final = 16
 """Side of the compared thumbnails."""
 
+RUN: Final = 8
+"""So many pictures of exactly one hash are compared with all others; further ones with the eight before them."""
+
 _FLAT: Final = 2
 """Thumbnails that differ by no more than this in any pixel are the same, whatever their correlation."""
 
@@ -79,17 +82,16 @@ def same_pictures(prints: Fingerprints, distance: int = HASH_DISTANCE) -> list[l
     """
     if not len(prints):
         return []
-    order = np.lexsort((np.arange(len(prints)), prints.hashes))
+    order = np.argsort(prints.hashes, kind="stable")
     ordered = prints.hashes[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    equal = np.flatnonzero(ordered[1:] == ordered[:-1])
-    first, second = near_pairs(ordered[starts], distance)
-    pairs = np.concatenate(
-        [
-            np.stack([order[equal], order[equal + 1]], axis=1),
-            np.stack([order[starts[first]], order[starts[second]]], axis=1),
-        ]
-    )
+    places = np.arange(len(prints))
+    # Position within a run of equal hashes. Long runs, a thousand times the same logo, are joined to their
+    # neighbours only, so that they cost no more than others.
+    starts = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]], places, 0))
+    chosen, late = (order[places - starts < RUN], places[places - starts >= RUN])
+    first, second = near_pairs(prints.hashes[chosen], distance)
+    joined = [np.stack([order[late - step], order[late]], axis=1) for step in range(1, RUN + 1)]
+    pairs = np.concatenate([np.stack([chosen[first], chosen[second]], axis=1), *joined])
     parent = np.arange(len(prints))
     for a, b in pairs[_alike(prints.thumbnails, pairs)].tolist():
         a, b = _root(parent, a), _root(parent, b)
@@ -107,7 +109,7 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[npt.NDArray[np.int64], np
     compared: 100 000 hashes take seconds instead of five thousand million comparisons.
 
     Args:
-        hashes: (N,) uint64, distinct.
+        hashes: (N,) uint64.
         distance: 0 to 15.
     """
     edges = np.linspace(0, 64, distance + 2).astype(int)
