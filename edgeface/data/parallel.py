@@ -20,7 +20,8 @@ def in_order(work: Callable[[int], T], count: int, workers: int = 0) -> Iterator
         count: how often to call it.
         workers: threads; 0 is one a core.
     """
-    threads = workers or os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = workers or cores
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
