@@ -159,6 +159,13 @@ def test_a_list_that_holds_itself_ends():
     assert found[0] is found
 
 
+def test_nesting_without_end_ends():
+    value = read_pickle(b")" + b"\x85" * 300_000 + b".")
+    for _ in range(300_000):
+        (value,) = value
+    assert value == ()
+
+
 def test_too_many_values(monkeypatch):
     monkeypatch.setattr("edgeface.data.pickled.MAX_OPCODES", 100)
     with pytest.raises(DataError, match="more than 100 values"):

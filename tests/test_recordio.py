@@ -93,6 +93,7 @@ def test_a_missing_line_of_the_index_is_told(train: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert len(open_faces(train)) == 3
     assert "says that it has 4 pictures; 3 were found" in caplog.text
+    assert "leaves out records of" in caplog.text and "in 1 places" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def _findings(report: "CheckReport") -> list[list[str]]:
     rows = [
         ["pictures that can be read", str(report.pictures), ""],
         ["identities", str(report.identities), f"{report.unlabelled} pictures without one" * bool(report.unlabelled)],
-        row("unreadable, missing or empty", [skipped.key for skipped in report.unreadable]),
+        row("unreadable, missing or empty", [skipped.reason for skipped in report.unreadable]),
         row("groups of the same picture", [" = ".join(copies.keys[:3]) for copies in report.duplicates]),
         row("  of these under two names", [" = ".join(copies.identities[:3]) for copies in report.mislabelled]),
         row("identities with one picture", list(report.single)),
@@ -209,7 +209,7 @@ def _detector_file(name: str) -> Path:
 
 
 def _open_detector(name: str, max_side: int = 640) -> "Detector":
-    """Open the detector for several threads, each with one of its own in the network."""
+    """Open the detector, with one thread in the network: the pictures are what runs in parallel."""
     from edgeface.runtime.detector import open_detector
 
     path = _detector_file(name)

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.data.faceset import FaceSet, Skipped
+from edgeface.data.finder import CHOICES, FaceFinder, Floats
 from edgeface.data.names import file_names
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError, DataError, EdgefaceError, UnknownNameError
@@ -24,52 +25,8 @@ JOURNAL: Final = "align.jsonl"
 SUFFIXES: Final = (".jpg", ".png", ".webp")
 
 Progress = Callable[[int, int], None]
-Floats = npt.NDArray[np.floating]
 Measure = Callable[[npt.NDArray[np.uint8], Floats, Floats], Mapping[str, float]]
 """From a crop, its box (4,) and its landmarks (5, 2) in the photograph to measures of quality."""
-
-
-class FoundFaces(Protocol):
-    """The faces of one picture: boxes (N, 4) x, y, width, height; scores (N,); landmarks (N, 5, 2); in pixels."""
-
-    @property
-    def boxes(self) -> Floats: ...  # noqa: D102
-    @property
-    def scores(self) -> Floats: ...  # noqa: D102
-    @property
-    def landmarks(self) -> Floats: ...  # noqa: D102
-
-
-class FaceFinder(Protocol):
-    """A face detector that several threads may use at once, as those of the runtime."""
-
-    def detect(self, image: npt.NDArray[np.uint8]) -> FoundFaces:
-        """Find the faces in `image`, (H, W, 3) uint8 RGB of any size."""
-        ...
-
-
-def _largest(boxes: Floats, width: int, height: int) -> Floats:
-    area: Floats = boxes[:, 2] * boxes[:, 3]
-    return area
-
-
-def _central(boxes: Floats, width: int, height: int) -> Floats:
-    offset = boxes[:, :2] + boxes[:, 2:] / 2 - np.array([width, height]) / 2
-    distance: Floats = -(offset**2).sum(axis=1)
-    return distance
-
-
-def _prominent(boxes: Floats, width: int, height: int) -> Floats:
-    """Area less twice the squared distance from the centre: what insightface's and facenet's aligners take."""
-    return _largest(boxes, width, height) + 2 * _central(boxes, width, height)
-
-
-CHOICES: Final[dict[str, Callable[[Floats, int, int], Floats]]] = {
-    "prominent": _prominent,
-    "largest": _largest,
-    "central": _central,
-}
-"""Which face of several is taken: the one with the highest value."""
 
 
 @dataclass(frozen=True, slots=True)

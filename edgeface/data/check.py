@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.data.alignment import FaceFinder
 from edgeface.data.duplicates import Fingerprints, fingerprint, same_pictures
 from edgeface.data.faceset import FaceSet, Skipped
+from edgeface.data.finder import FaceFinder
 from edgeface.data.parallel import in_order
 from edgeface.errors import DataError, EdgefaceError
 from edgeface.faces import FACE_SIZE, TEMPLATE

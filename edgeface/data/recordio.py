@@ -132,9 +132,14 @@ def _indexed(path: Path, index: Path, data: mmap.mmap) -> Iterator[tuple[int, tu
         raise DataError(f"cannot read {index}: {error.strerror}") from error
     if not entries:
         raise DataError(f"{index} is empty; delete it to read {path.name} without it")
+    end = gaps = 0
     for place in sorted(entries):
-        spans, _ = _spans(path, data, place, f"where {index.name} expects the record {entries[place]}")
+        gaps += place != end
+        spans, end = _spans(path, data, place, f"where {index.name} expects the record {entries[place]}")
         yield entries[place], spans
+    gaps += end < len(data)
+    if gaps:
+        log.warning("%s leaves out records of %s, in %d places; delete it to read them all", index, path, gaps)
 
 
 def _spans(path: Path, data: mmap.mmap, place: int, where: str) -> tuple[tuple[Span, ...], int]:
