@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeface.data.pickled import read_pickle
+from edgeface.data.pickled import _STEPS, read_pickle
 from edgeface.errors import DataError
 
 PLAIN = st.recursive(
@@ -177,6 +177,16 @@ def test_too_many_values(monkeypatch):
 def test_arbitrary_bytes_raise_nothing_else(data):
     with contextlib.suppress(DataError):
         read_pickle(data)
+
+
+ARGUMENTS = [b"", b"\0", b"\1", b"0\n", b"latin1\n", b"_codecs\nencode\n", b"'a\\x80'\n", b"\3abc", b"\2\0\0\0ab"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(_STEPS)), st.sampled_from(ARGUMENTS)), max_size=12))
+def test_any_program_of_known_opcodes_raises_nothing_else(steps):
+    with contextlib.suppress(DataError):
+        read_pickle(b"".join(opcode + argument for opcode, argument in steps) + b".")
 
 
 @settings(max_examples=200, deadline=None)
