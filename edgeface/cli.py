@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgeface import __version__
+from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command, gallery_list_command, gallery_remove_command
@@ -98,6 +99,17 @@ gallery = typer.Typer(
 gallery.command("list")(gallery_list_command)
 gallery.command("remove")(gallery_remove_command)
 app.add_typer(gallery, name="gallery")
+
+data = typer.Typer(
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    help="Check faces, align photographs, pack shards.",
+)
+data.command("check")(data_check_command)
+data.command("align")(data_align_command)
+data.command("pack")(data_pack_command)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
 
 
 def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceSet, Pairs, str]":
-    """Open faces and pairs, and name the protocol: `pairs.txt` if given or lying beside the faces, else drawn."""
-    from edgeface.data import make_pairs, open_faces, read_lfw_pairs
+    """Open faces and pairs, and name the protocol.
 
+    The pairs are those of the list if one is given, those of a verification file, those of a `pairs.txt` that lies
+    beside the faces, or else drawn.
+    """
+    from edgeface.data import make_pairs, open_bin, open_faces, read_lfw_pairs
+
+    if Path(data).suffix == ".bin" and pairs is None:
+        if split is not None:
+            raise ConfigError(f"{data} is a verification file, which has no splits; leave out --split {split}")
+        return *open_bin(Path(data).expanduser()), Path(data).stem
     faces = open_faces(data, split=split)
     folder = Path(data) if Path(data).is_dir() else Path(data).parent
     if pairs is None and split is None and (folder / "pairs.txt").is_file():

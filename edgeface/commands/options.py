@@ -25,7 +25,8 @@ GalleryPath = Annotated[
     Path | None, typer.Option("--gallery", "-g", help="Gallery file [default: in the user's data folder].")
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", help="Aligned faces: identity folders, a flat folder, or tar shards.")
+    str | None,
+    typer.Option("--data", help="Aligned faces: identity folders, a flat folder, tar shards, .rec, .bin or .csv."),
 ]
 PairsFile = Annotated[
     Path | None, typer.Option("--pairs", help="pairs.txt of LFW over --data [default: drawn from its identities].")

@@ -1,7 +1,8 @@
 """Faces to train, calibrate and measure on."""
 
+from edgeface.data.bin import open_bin
 from edgeface.data.catalog import open_faces
-from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces, Sample, Skipped
+from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces, Sample, Skipped, StoredFaces
 from edgeface.data.pairs import Pairs, make_pairs, read_lfw_pairs
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "Pairs",
     "Sample",
     "Skipped",
+    "StoredFaces",
     "make_pairs",
+    "open_bin",
     "open_faces",
     "read_lfw_pairs",
 ]

@@ -1,12 +1,26 @@
 """Opening whatever `--data` names."""
 
 import glob
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from edgeface.data.faceset import FaceSet
+from edgeface.data.bin import open_bin
+from edgeface.data.faceset import FaceSet, StoredFaces
 from edgeface.data.folders import open_folder
+from edgeface.data.recordio import open_record
 from edgeface.data.shards import open_shards
+from edgeface.data.tables import open_csv, open_lst
 from edgeface.errors import DataError
+
+FILES: Final[dict[str, Callable[[Path], StoredFaces]]] = {
+    ".tar": lambda path: open_shards(str(path), [path], _table(path.parent)),
+    ".rec": open_record,
+    ".bin": lambda path: open_bin(path)[0],
+    ".csv": open_csv,
+    ".lst": open_lst,
+}
+"""What a single file is, by its ending."""
 
 
 def open_faces(path: str | Path, *, split: str | None = None) -> FaceSet:
@@ -14,7 +28,8 @@ def open_faces(path: str | Path, *, split: str | None = None) -> FaceSet:
 
     Args:
         path: a folder of identity folders, a folder of pictures, a tar file, a pattern such as
-            `faces-*.tar`, or a folder of tar files with perhaps a CSV file of labels.
+            `faces-*.tar`, a folder of tar files with perhaps a CSV file of labels, a `.rec` (or its
+            folder) or `.bin` of insightface, or a `.csv` or `.lst` that lists picture files.
         split: only the faces of this split.
 
     Raises:
@@ -23,11 +38,18 @@ def open_faces(path: str | Path, *, split: str | None = None) -> FaceSet:
     place = Path(path).expanduser()
     if place.is_dir():
         shards = sorted(p for p in place.glob("*.tar") if p.is_file() and not p.name.startswith("."))
-        faces: FaceSet = open_shards(str(place), shards, _table(place)) if shards else open_folder(place)
+        records = [] if shards else sorted(place.glob("*.rec"))
+        if len(records) > 1:
+            raise DataError(f"{place} has {len(records)} .rec files; name one of them, such as {records[0]}")
+        faces: FaceSet
+        if shards:
+            faces = open_shards(str(place), shards, _table(place))
+        else:
+            faces = open_record(records[0]) if records else open_folder(place)
     elif place.is_file():
-        if place.suffix != ".tar":
-            raise DataError(f"{place} is not a data set; give a folder or a .tar file")
-        faces = open_shards(str(place), [place], _table(place.parent))
+        if place.suffix not in FILES:
+            raise DataError(f"{place} is not a data set; give a folder or a file of: {', '.join(FILES)}")
+        faces = FILES[place.suffix](place)
     else:
         shards = sorted(p for p in map(Path, glob.glob(str(place))) if p.is_file())
         if not shards:

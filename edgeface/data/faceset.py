@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import DataError, EdgefaceError
 from edgeface.faces import FACE_SIZE
-from edgeface.images import decode_image
+from edgeface.images import decode_image, encode_image
 
 UNKNOWN: Final = -1
 """Label of a face whose identity is not known."""
@@ -79,7 +79,7 @@ class FaceSet(ABC):
             ImageError: the picture is missing or broken.
             DataError: it has another size.
         """
-        face = self._decode(index)
+        face = self.picture(index)
         if face.shape != (FACE_SIZE, FACE_SIZE, 3):
             raise DataError(
                 f"{self.samples[index].key} in {self.name} is {face.shape[1]} x {face.shape[0]} pixels; "
@@ -137,8 +137,31 @@ class FaceSet(ABC):
         """Return the set of these faces, in this order; `skipped` joins those left out before."""
 
     @abstractmethod
-    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return picture `index` of whatever size, (H, W, 3) uint8 RGB."""
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return picture `index` as it is stored, of whatever size, (H, W, 3) uint8 RGB; raises as `read`."""
+
+    def encoded(self, index: int) -> bytes:
+        """Return the file of picture `index`; a set that has pixels only gives a PNG of them."""
+        return encode_image(self.picture(index))
+
+
+class Stored(Protocol):
+    """Something that holds the encoded bytes of a picture."""
+
+    def read(self) -> bytes:
+        """Read the bytes; raises DataError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The encoded bytes of a picture, in memory."""
+
+    data: bytes | bytearray
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return bytes(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +188,10 @@ class Extent:
 
 
 class StoredFaces(FaceSet):
-    """Faces in picture files or tar shards. Make it with `edgeface.data.open_faces`."""
+    """Faces whose encoded pictures lie in files, shards or memory. Make it with `edgeface.data.open_faces`."""
 
     def __init__(
-        self, name: str, samples: Sequence[Sample], extents: Sequence[Extent], skipped: Iterable[Skipped] = ()
+        self, name: str, samples: Sequence[Sample], extents: Sequence[Stored], skipped: Iterable[Skipped] = ()
     ) -> None:
         super().__init__(name, samples, skipped)
         self.extents = tuple(extents)
@@ -178,8 +201,17 @@ class StoredFaces(FaceSet):
         samples, extents = [self.samples[i] for i in indices], [self.extents[i] for i in indices]
         return type(self)(self.name, samples, extents, (*self.skipped, *skipped))
 
-    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
-        return decode_image(self.extents[index].read(), f"{self.samples[index].key} in {self.name}")
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return picture `index` as it is stored, of whatever size, (H, W, 3) uint8 RGB; raises as `read`."""
+        return decode_image(self.encoded(index), f"{self.samples[index].key} in {self.name}")
+
+    def encoded(self, index: int) -> bytes:
+        """Return the file of picture `index`.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self.extents[index].read()
 
 
 class InMemoryFaces(FaceSet):
@@ -220,6 +252,7 @@ class InMemoryFaces(FaceSet):
         selected.images = self.images[np.asarray(indices, np.int64)]
         return selected
 
-    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return picture `index`, (112, 112, 3) uint8 RGB."""
         face: npt.NDArray[np.uint8] = self.images[index]
         return face
