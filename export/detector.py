@@ -11,7 +11,7 @@ from edgeface.errors import ExportError
 from edgeface.export.cleaning import serialize, set_metadata
 from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.models.detector import STRIDES, FaceDetector
-from edgeface.runtime.edge_detector import FORMAT, FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY
+from edgeface.runtime.edge_detector import FORMAT, FORMAT_KEY, KINDS, MAX_FACE_KEY, MIN_SCORE_KEY, STRIDES_KEY
 from edgeface.runtime.session import open_session
 
 MAX_DIFFERENCE: Final = 1e-3
@@ -37,7 +37,9 @@ class DeployedDetector(nn.Module):
         return tuple(tensor for level in self.network(pixels) for tensor in level)
 
 
-def export_detector(network: FaceDetector, *, min_score: float, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+def export_detector(
+    network: FaceDetector, *, min_score: float, max_face: int | None = None, opset: int = DEFAULT_OPSET
+) -> onnx.ModelProto:
     """Export a detector for frames of any size.
 
     The same weights give the same bytes, from any folder.
@@ -45,6 +47,7 @@ def export_detector(network: FaceDetector, *, min_score: float, opset: int = DEF
     Args:
         network: in eval mode, on the CPU.
         min_score: what to advise as the lowest score to report, in (0, 1).
+        max_face: the largest face that it was taught, in pixels; None if it knows any size.
         opset: ONNX operator set, 18 to 20.
 
     Raises:
@@ -64,7 +67,8 @@ def export_detector(network: FaceDetector, *, min_score: float, opset: int = DEF
         opset=opset,
     )
     strides = ",".join(map(str, STRIDES))
-    set_metadata(model, {FORMAT_KEY: FORMAT, STRIDES_KEY: strides, MIN_SCORE_KEY: f"{min_score:.4g}"})
+    values = {FORMAT_KEY: FORMAT, STRIDES_KEY: strides, MIN_SCORE_KEY: f"{min_score:.4g}"}
+    set_metadata(model, values if max_face is None else values | {MAX_FACE_KEY: str(max_face)})
     assert_same_maps(deployed, model)
     return model
 

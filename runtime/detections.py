@@ -1,5 +1,6 @@
 """What a face detector finds, and the steps that every detector shares: fit the picture in, keep the best boxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ MAX_CANDIDATES: Final = 1000
 
 SAME_FACE_IOU: Final = 0.6
 """Boxes that overlap at least this much are taken for the same face seen from different cells."""
+
+PART_SHARE: Final = 0.6
+"""A box of which this share lies within a better one's is a part of that face."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,6 +49,15 @@ class Detections:
     def select(self, rows: npt.NDArray[Any] | slice) -> "Detections":
         """Return the faces that `rows` picks: a slice, indices or (N,) bool."""
         return Detections(self.boxes[rows], self.scores[rows], self.landmarks[rows])
+
+    @staticmethod
+    def join(parts: "Sequence[Detections]") -> "Detections":
+        """Return the faces of at least one part, one after the other; they may have to be ordered by score again."""
+        return Detections(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.landmarks for part in parts]),
+        )
 
     @staticmethod
     def empty() -> "Detections":
@@ -155,6 +168,20 @@ def best(found: Detections, iou: float, max_faces: int) -> Detections:
         # Without a division, so that empty boxes need no special case.
         alive &= overlap <= iou * (area + area[rank] - overlap)
     return found.select(order[np.array(kept, np.intp)])
+
+
+def without_parts(found: Detections) -> Detections:
+    """Drop what lies within the box of a better face: an eye, an ear or a hand before it, taken for a small face.
+
+    Args:
+        found: the best first.
+    """
+    left, top, width, height = found.boxes.T
+    overlap_x = np.minimum.outer(left + width, left + width) - np.maximum.outer(left, left)
+    overlap_y = np.minimum.outer(top + height, top + height) - np.maximum.outer(top, top)
+    shared = np.maximum(overlap_x, 0) * np.maximum(overlap_y, 0)
+    inside = np.tril(shared >= PART_SHARE * (width * height)[:, None], k=-1)  # of row's box in a better one's
+    return found.select(~inside.any(axis=1))
 
 
 def steady_landmarks(kept: Detections, candidates: Detections) -> Detections:

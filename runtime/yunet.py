@@ -55,13 +55,11 @@ class YuNetDetector:
         outputs = self.session.run({self.session.inputs[0].name: blob})
         columns = fitted.image.shape[1]
         parts = [self._decode(outputs, stride, columns // stride) for stride in STRIDES]
-        found = Detections(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        found = Detections.join(parts)
         return fitted.restore(best(found, self.settings.iou, self.settings.max_faces))
 
-    def _decode(
-        self, outputs: list[npt.NDArray[Any]], stride: int, columns: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return boxes (K, 4), scores (K,) and landmarks (K, 5, 2) of the cells that reach the score."""
+    def _decode(self, outputs: list[npt.NDArray[Any]], stride: int, columns: int) -> Detections:
+        """Return the cells of one stride that reach the score."""
         cls, obj, bbox, kps = (outputs[self._index[f"{kind}_{stride}"]][0] for kind in ("cls", "obj", "bbox", "kps"))
         squared = np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1)
         cells = np.flatnonzero(squared >= self.settings.min_score**2)
@@ -69,4 +67,4 @@ class YuNetDetector:
         centre = (corner + bbox[cells, :2]) * stride
         side = np.exp(np.minimum(bbox[cells, 2:], MAX_LOG_SIDE)) * stride
         landmarks = (kps[cells].reshape(-1, 5, 2) + corner[:, None]) * stride
-        return np.hstack([centre - side / 2, side]), np.sqrt(squared[cells]), landmarks
+        return Detections(np.hstack([centre - side / 2, side]), np.sqrt(squared[cells]), landmarks)

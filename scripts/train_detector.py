@@ -31,7 +31,8 @@ def main() -> None:
     print(info)
     if arguments.onnx:
         min_score = info.scores.min_score if info.scores else 0.5
-        write_bytes(arguments.onnx, serialize(export_detector(network, min_score=min_score)))
+        model = export_detector(network, min_score=min_score, max_face=info.max_face)
+        write_bytes(arguments.onnx, serialize(model))
 
 
 if __name__ == "__main__":

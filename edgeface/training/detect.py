@@ -16,11 +16,19 @@ from edgeface.errors import TrainingError
 from edgeface.files import write_text
 from edgeface.models.detector import FaceDetector
 from edgeface.runtime.detections import DetectorSettings
+from edgeface.runtime.edge_detector import UNLIMITED
 from edgeface.training.detect_augment import training_picture
 from edgeface.training.detect_data import DetectionSet, Labelled, open_detection_set
 from edgeface.training.detect_loss import Targets, assign, detection_loss
 from edgeface.training.detect_metrics import DetectorReport, TorchDetector, evaluate_detector
-from edgeface.training.detect_run import DetectorConfig, load_detector, load_training, plain, save_checkpoint
+from edgeface.training.detect_run import (
+    DetectorConfig,
+    largest_face,
+    load_detector,
+    load_training,
+    plain,
+    save_checkpoint,
+)
 from edgeface.training.detect_scenes import drawn_scenes
 
 CLIP_NORM: Final = 10.0
@@ -125,7 +133,7 @@ def train_detector(
 
     kept = FaceDetector(config.shape)
     kept.load_state_dict(average)
-    scores = evaluate_on(kept, open_detection_set(config.data, "val"))
+    scores = evaluate_on(kept, open_detection_set(config.data, "val"), max_face=largest_face(config.side))
     save_checkpoint(config, network, average, optimizer, config.steps, scores)
     return scores
 
@@ -161,7 +169,9 @@ def learning_rate(config: DetectorConfig, step: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
 
 
-def evaluate_on(network: FaceDetector, pictures: DetectionSet, max_side: int = 640) -> DetectorReport:
-    """Score a network on a labelled set; pictures are shrunk to `max_side` first."""
-    detector = TorchDetector(network, DetectorSettings(min_score=0.05, max_side=max_side))
+def evaluate_on(
+    network: FaceDetector, pictures: DetectionSet, max_side: int = 640, max_face: int = UNLIMITED
+) -> DetectorReport:
+    """Score a network on a labelled set; `max_side` and `max_face` as in `edgeface.runtime`."""
+    detector = TorchDetector(network, DetectorSettings(min_score=0.05, max_side=max_side), max_face)
     return evaluate_detector(detector, (pictures.read(index) for index in range(len(pictures))))

@@ -10,9 +10,9 @@ import torch
 
 from edgeface.errors import DataError
 from edgeface.models.detector import STRIDES, FaceDetector
-from edgeface.runtime.detections import Detections, DetectorSettings, best, fit, steady_landmarks
+from edgeface.runtime.detections import Detections, DetectorSettings
 from edgeface.runtime.detector import Detector
-from edgeface.runtime.edge_detector import decode
+from edgeface.runtime.edge_detector import UNLIMITED, find_faces
 from edgeface.training.detect_data import Labelled
 
 CONFIDENT_SCORE: Final = 0.8
@@ -49,19 +49,21 @@ class DetectorReport:
 class TorchDetector:
     """A network that is still in PyTorch, used as a `Detector`."""
 
-    def __init__(self, network: FaceDetector, settings: DetectorSettings | None = None) -> None:
+    def __init__(
+        self, network: FaceDetector, settings: DetectorSettings | None = None, max_face: int = UNLIMITED
+    ) -> None:
         self.network = network.eval()
         self.settings = settings or DetectorSettings()
+        self.max_face = max_face
 
-    @torch.no_grad()
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Find the faces in `image`, (H, W, 3) uint8 RGB."""
-        fitted = fit(image, self.settings.max_side)
-        levels = self.network(torch.tensor(fitted.image)[None].permute(0, 3, 1, 2).float() / 255)
-        maps = [tensor[0].numpy() for level in levels for tensor in level]
-        found = decode(maps, STRIDES, self.settings.min_score)
-        kept = best(found, self.settings.iou, self.settings.max_faces)
-        return fitted.restore(steady_landmarks(kept, found))
+        return find_faces(image, self._maps, STRIDES, self.settings, self.max_face)
+
+    @torch.no_grad()
+    def _maps(self, frame: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        levels = self.network(torch.tensor(frame)[None].permute(0, 3, 1, 2).float() / 255)
+        return [tensor[0].numpy() for level in levels for tensor in level]
 
 
 def evaluate_detector(detector: Detector, pictures: Iterable[Labelled]) -> DetectorReport:

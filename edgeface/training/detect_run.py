@@ -1,6 +1,7 @@
 """The run folder of a detector: its configuration, weights and state."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from edgeface.errors import CheckpointError, ConfigError, UnknownNameError
 from edgeface.files import new_folder, write_text
-from edgeface.models.detector import DetectorShape, FaceDetector
+from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector
+from edgeface.training.detect_augment import LARGEST_FACE
 from edgeface.training.detect_metrics import DetectorReport
 
 STATE_VERSION: Final = 1
@@ -71,10 +73,18 @@ class DetectorConfig:
 
 @dataclass(frozen=True, slots=True)
 class DetectorInfo:
-    """What is known about trained weights: when they were kept, and their scores if the run was finished."""
+    """What is known about trained weights.
+
+    Attributes:
+        step: when they were kept.
+        shape: of the network.
+        max_face: the largest face that they were taught, in pixels.
+        scores: on the val part, if the run was finished.
+    """
 
     step: int
     shape: DetectorShape
+    max_face: int
     scores: DetectorReport | None
 
 
@@ -159,7 +169,7 @@ def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
         raise CheckpointError(f"no detector checkpoint in {path}: {error.filename} is missing") from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"the detector checkpoint {folder} is broken: {error}") from None
-    return network.eval(), DetectorInfo(int(state["step"]), shape, scores)
+    return network.eval(), DetectorInfo(int(state["step"]), shape, largest_face(state["config"]["side"]), scores)
 
 
 def configure(data: Path, out: Path, overrides: Iterable[str] = (), start: Path | None = None) -> DetectorConfig:
@@ -179,6 +189,11 @@ def configure(data: Path, out: Path, overrides: Iterable[str] = (), start: Path 
         except ValueError:
             raise ConfigError(f"{name} should be a number ({kinds[name].__name__}), got {text!r}") from None
     return DetectorConfig(data, out, start=start, **values)
+
+
+def largest_face(side: int) -> int:
+    """Return the largest face that training pictures of this side show, in pixels, rounded up to whole cells."""
+    return math.ceil(LARGEST_FACE * side / STRIDES[-1]) * STRIDES[-1]
 
 
 def plain(config: DetectorConfig) -> dict[str, Any]:
