@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,12 @@ class Recognizer:
         return embedding
 
 
+BYSTANDER_RATIO: Final = 1 / 3
+"""In a portrait, a face narrower than this share of the largest does not count: it is far behind, or is none."""
+
+
 def one_face(found: Detections, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> Detections:
-    """Return the one face that was found in a picture.
+    """Return the one face that was found in a picture; those much smaller than the largest do not count.
 
     Raises:
         NoFaceError: there is no face, or several and not `largest`.
@@ -67,9 +72,11 @@ def one_face(found: Detections, image: npt.NDArray[np.uint8], name: str, *, larg
     height, width = image.shape[:2]
     if not len(found):
         raise NoFaceError(f"no face found in {name} ({width} x {height} pixels); use a sharp picture of a whole face")
-    if len(found) > 1 and not largest:
-        raise NoFaceError(f"{len(found)} faces found in {name}; crop it to one, or take the largest with --largest")
-    biggest = int(np.argmax(found.boxes[:, 2] * found.boxes[:, 3]))
+    widths = found.boxes[:, 2]
+    count = int((widths >= BYSTANDER_RATIO * widths.max()).sum())
+    if count > 1 and not largest:
+        raise NoFaceError(f"{count} faces found in {name}; crop it to one, or take the largest with --largest")
+    biggest = int(np.argmax(widths))
     return found.select(slice(biggest, biggest + 1))
 
 
@@ -83,6 +90,7 @@ def open_recognizer(
     threshold: float | None = None,
     detector: Path | None = None,
     min_score: float | None = None,
+    max_side: int = 640,
 ) -> Recognizer:
     """Open a bundle for work.
 
@@ -95,6 +103,7 @@ def open_recognizer(
         threshold: cosine to use instead, in [-1, 1].
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
+        max_side: pictures are shrunk to this longest side, in pixels, to find faces.
 
     Raises:
         BundleError: the bundle cannot be used, or has no detector or threshold and none was given.
@@ -116,7 +125,7 @@ def open_recognizer(
         if min_score is None and opened.manifest.detector is not None:
             min_score = opened.manifest.detector.min_score
     return Recognizer(
-        detector=open_detector(network, provider=provider, threads=threads, min_score=min_score),
+        detector=open_detector(network, provider=provider, threads=threads, min_score=min_score, max_side=max_side),
         embedder=embedder,
         precision=chosen,
         threshold=operating,

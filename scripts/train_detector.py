@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--start", type=Path, help="run folder of a trained detector to begin with")
     parser.add_argument("--onnx", type=Path, help="write the trained detector here")
+    parser.add_argument(
+        "--min-score", type=float, help="score to advise; else the one with 0.05 false positives a picture"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as steps=1000")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--export-only", action="store_true", help="take the weights that are in --out")
@@ -30,7 +33,7 @@ def main() -> None:
     network, info = load_detector(arguments.out)
     print(info)
     if arguments.onnx:
-        min_score = info.scores.min_score if info.scores else 0.5
+        min_score = arguments.min_score or (info.scores.min_score if info.scores else 0.5)
         model = export_detector(network, min_score=min_score, max_face=info.max_face)
         write_bytes(arguments.onnx, serialize(model))
 

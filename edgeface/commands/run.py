@@ -32,6 +32,9 @@ def run_command(
     min_margin: Annotated[float, typer.Option(min=0.0, help="Least lead over the runner-up, as a cosine.")] = 0.0,
     min_face: Annotated[int, typer.Option(min=1, help="Ignore faces smaller than this, in pixels.")] = 40,
     detector: opt.DetectorPath = None,
+    detect_size: Annotated[
+        int, typer.Option(min=32, help="Shrink frames to this longest side to find faces; more finds smaller ones.")
+    ] = 640,
     record: Annotated[Path | None, typer.Option(help="Write an annotated video (.mp4, .avi).")] = None,
     events: Annotated[Path | None, typer.Option(help="Append events to this file, one JSON object a line.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
@@ -77,6 +80,7 @@ def run_command(
         fmr=fmr,
         threshold=threshold,
         detector=detector,
+        max_side=detect_size,
     )
     limit = recognizer.threshold
     name = None if claim is None else clean_name(claim)
