@@ -353,6 +353,15 @@ def test_the_stop_event_ends_a_camera_cleanly_and_closes_the_recorder():
     assert recorder.frames == summary.frames > 3
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C: a process started in the background inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_without_a_handler_is_a_stop_too():
     world = World(still((100, ALICE), frames=20))
     detect = world.detect

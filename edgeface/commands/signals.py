@@ -9,9 +9,11 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT or SIGTERM sets; a second signal ends the process as usual."""
+    """Give an event that SIGINT or SIGTERM sets; a second signal ends the process as usual. Ignored ones stay so."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell starts a job in the background with Ctrl-C ignored; it is meant for the one in front.
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
