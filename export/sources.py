@@ -66,6 +66,9 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "training classes": info.classes,
         "training steps": info.step,
     }
+    if teacher := info.config.get("teacher", {}).get("path"):
+        origin["teacher"] = f"{Path(teacher).name}, weight {info.config['teacher']['weight']:g}"
+        origin["loss weight"] = info.config["loss"]["weight"]
     return Network(model, BackboneEmbedder(backbone).embed, origin)
 
 
