@@ -10,8 +10,8 @@ from pathlib import Path
 from edgeface.export.cleaning import serialize
 from edgeface.export.detector import export_detector
 from edgeface.files import write_bytes
-from edgeface.training.detect import train_detector
-from edgeface.training.detect_run import configure, load_detector
+from edgeface.training.detection.loop import train_detector
+from edgeface.training.detection.run import configure, load_detector
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from edgeface.runtime.detections import (
 from edgeface.runtime.detector import EdgeDetector, FixedDetector, YuNetDetector, open_detector
 from edgeface.runtime.edge_detector import FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY, decode, find_faces
 from edgeface.runtime.session import _IDENTITY_NETWORK
-from edgeface.training.detect_metrics import TorchDetector
+from edgeface.training.detection.metrics import TorchDetector
 
 TINY = DetectorShape(widths=(4, 4, 8, 8, 8), depths=(1, 0, 0), neck=8)
 

@@ -20,12 +20,12 @@ from edgeface.images import encode_image
 from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector, Level
 from edgeface.runtime.detections import Detections, DetectorSettings
 from edgeface.runtime.detector import FixedDetector
-from edgeface.training import detect
-from edgeface.training.detect import DetectorProgress, make_batch, make_targets, train_detector
-from edgeface.training.detect_augment import training_picture
-from edgeface.training.detect_data import Labelled, open_detection_set
-from edgeface.training.detect_geometry import MIRRORED, move, move_boxes, move_landmarks, placement, squeeze
-from edgeface.training.detect_loss import (
+from edgeface.training.detection import loop
+from edgeface.training.detection.augment import training_picture
+from edgeface.training.detection.data import Labelled, open_detection_set
+from edgeface.training.detection.geometry import MIRRORED, move, move_boxes, move_landmarks, placement, squeeze
+from edgeface.training.detection.loop import DetectorProgress, make_batch, make_targets, train_detector
+from edgeface.training.detection.loss import (
     CENTRAL,
     FACE_RANGES,
     IGNORED,
@@ -37,9 +37,9 @@ from edgeface.training.detect_loss import (
     detection_loss,
     overlaps,
 )
-from edgeface.training.detect_metrics import TorchDetector, evaluate_detector, match
-from edgeface.training.detect_run import DetectorConfig, configure, load_detector
-from edgeface.training.detect_scenes import drawn_scenes
+from edgeface.training.detection.metrics import TorchDetector, evaluate_detector, match
+from edgeface.training.detection.run import DetectorConfig, configure, load_detector
+from edgeface.training.detection.scenes import drawn_scenes
 
 TINY = DetectorShape(widths=(8, 8, 16, 16, 16), depths=(1, 1, 1), neck=16)
 
@@ -433,7 +433,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypa
             raise KeyboardInterrupt
         return make_batch(rng, draw, batch, side)
 
-    monkeypatch.setattr(detect, "make_batch", interrupted)
+    monkeypatch.setattr(loop, "make_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_detector(config(folder, tmp_path / "parts"))
     assert load_detector(tmp_path / "parts")[1].step == 2

@@ -17,11 +17,11 @@ from edgeface.files import write_text
 from edgeface.models.detector import FaceDetector
 from edgeface.runtime.detections import DetectorSettings
 from edgeface.runtime.edge_detector import UNLIMITED
-from edgeface.training.detect_augment import training_picture
-from edgeface.training.detect_data import DetectionSet, Labelled, open_detection_set
-from edgeface.training.detect_loss import Targets, assign, detection_loss
-from edgeface.training.detect_metrics import DetectorReport, TorchDetector, evaluate_detector
-from edgeface.training.detect_run import (
+from edgeface.training.detection.augment import training_picture
+from edgeface.training.detection.data import DetectionSet, Labelled, open_detection_set
+from edgeface.training.detection.loss import Targets, assign, detection_loss
+from edgeface.training.detection.metrics import DetectorReport, TorchDetector, evaluate_detector
+from edgeface.training.detection.run import (
     DetectorConfig,
     largest_face,
     load_detector,
@@ -29,7 +29,7 @@ from edgeface.training.detect_run import (
     plain,
     save_checkpoint,
 )
-from edgeface.training.detect_scenes import drawn_scenes
+from edgeface.training.detection.scenes import drawn_scenes
 
 CLIP_NORM: Final = 10.0
 REPORT_EVERY: Final = 50

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgeface.data.synthetic import Scene, scene
-from edgeface.training.detect_data import Labelled
+from edgeface.training.detection.data import Labelled
 
 
 def drawn_scenes(count: int, seed: int) -> list[Labelled]:

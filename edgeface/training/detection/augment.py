@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.training.detect_data import Labelled
-from edgeface.training.detect_geometry import move, placement, squeeze
+from edgeface.training.detection.data import Labelled
+from edgeface.training.detection.geometry import move, placement, squeeze
 
 Generator = np.random.Generator
 Image = npt.NDArray[np.uint8]

@@ -15,8 +15,8 @@ from torch import Tensor
 from edgeface.errors import CheckpointError, ConfigError, UnknownNameError
 from edgeface.files import new_folder, write_text
 from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector
-from edgeface.training.detect_augment import LARGEST_FACE
-from edgeface.training.detect_metrics import DetectorReport
+from edgeface.training.detection.augment import LARGEST_FACE
+from edgeface.training.detection.metrics import DetectorReport
 
 STATE_VERSION: Final = 1
 

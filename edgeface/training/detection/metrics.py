@@ -13,7 +13,7 @@ from edgeface.models.detector import STRIDES, FaceDetector
 from edgeface.runtime.detections import Detections, DetectorSettings
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.edge_detector import UNLIMITED, find_faces
-from edgeface.training.detect_data import Labelled
+from edgeface.training.detection.data import Labelled
 
 CONFIDENT_SCORE: Final = 0.8
 MIN_FACE: Final = 24.0
