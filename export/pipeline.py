@@ -138,6 +138,7 @@ def export_bundle(
     step("rewriting PReLU and checking the fp32 network against the original")
     rewritten = rewrite_prelu(network.model)
     reference = network.reference(calibration)
+    _assert_same_network(rewritten, calibration, reference)
     variants: dict[str, _Variant] = {}
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
@@ -186,6 +187,17 @@ def _at_precision(
     return rewritten, None
 
 
+def _assert_same_network(
+    model: onnx.ModelProto, faces: npt.NDArray[np.uint8], reference: npt.NDArray[np.float32]
+) -> None:
+    """Refuse a graph that is not the original network in fp32, whichever precisions are asked for."""
+    embedder = open_embedder(serialize(model), provider="cpu", threads=0, name="the fp32 network")
+    embeddings = embedder.embed(faces)
+    assert_same(compare(reference, embeddings), "fp32 against the original network")
+    single = np.concatenate([embedder.embed(face[None]) for face in faces[:4]])
+    assert_same(compare(embeddings[:4], single), "fp32 one by one against a batch")
+
+
 def _measure(
     data: bytes,
     quantization: Quantization | None,
@@ -197,10 +209,6 @@ def _measure(
     """Open a network as a device would, and compare, time and score it."""
     timed = open_embedder(data, provider="cpu", threads=1, name=f"the {precision} network")
     parity = compare(reference, timed.embed(faces))
-    if precision == "fp32":
-        assert_same(parity, "fp32 against the original network")
-        single = np.concatenate([timed.embed(face[None]) for face in faces[:4]])
-        assert_same(compare(timed.embed(faces[:4]), single), "fp32 one by one against a batch")
     latency = latency_ms(timed.session, {timed.contract.input: faces[:1]})
     quick = open_embedder(data, provider="cpu", threads=0, name=f"the {precision} network")
     report = verify_pairs(quick, labelled.faces, labelled.pairs) if labelled else None

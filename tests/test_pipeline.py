@@ -1,5 +1,6 @@
 """From a checkpoint and faces to a bundle on disk, and back through the runtime."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -116,6 +117,15 @@ def test_networks_are_reproducible(bundle, tmp_path, checkpoint, faces, labelled
     export_bundle(checkpoint_network(checkpoint), tmp_path / "b", settings, faces.images[:32], "drawn", labelled)
     for name in ("embedder.fp32.onnx", "embedder.int8.onnx"):
         assert (tmp_path / "b" / name).read_bytes() == (bundle / name).read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_graph_that_is_another_network_is_refused(tmp_path, checkpoint, faces, precision):
+    network = checkpoint_network(checkpoint)
+    other = dataclasses.replace(network, reference=lambda pictures: network.reference(pictures)[:, ::-1])
+    with pytest.raises(ExportError, match="not the same network"):
+        export_bundle(other, tmp_path / "b", ExportSettings("a", precisions=(precision,)), faces.images[:16], "drawn")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_labels_there_are_no_thresholds(tmp_path, checkpoint, faces):
