@@ -178,7 +178,8 @@ class _SyntheticCamera(FrameSource):
         painted = next(self._frames, None)
         if painted is None:
             return None
-        self.truth.append(dataclasses.replace(painted, image=painted.image[:0]))
+        # Not a slice of the picture: that would keep all of it, and with it the whole video, in memory.
+        self.truth.append(dataclasses.replace(painted, image=np.empty((0, 0, 3), np.uint8)))
         return Frame(painted.image, painted.index, painted.time_s)
 
     def close(self) -> None:

@@ -65,11 +65,8 @@ class Bundle:
         return self.read(self.manifest.detector.file)
 
     def resolve_precision(self, precision: str) -> str:
-        """Turn `auto` into the precision that was measured to be the fastest, and check any other name."""
-        if precision == "auto":
-            return self.manifest.fastest_precision()
-        self.embedder(precision)
-        return precision
+        """Turn `auto` into the precision that was measured to be the fastest; any other name stays as it is."""
+        return self.manifest.fastest_precision() if precision == "auto" else precision
 
     def verify(self) -> None:
         """Check the size and hash of every file that the manifest lists.
