@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ CLASSES, SIZE = 5, 8
 
 def scaled(name: str, scale: float) -> Head:
     """The loss with this scale, where it has one."""
-    options = {"scale": scale} if "scale" in LOSSES[name].options() else {}
+    options: dict[str, Any] = {"scale": scale} if "scale" in LOSSES[name].options() else {}
     return build_loss(name, CLASSES, SIZE, **options)
 
 

@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory, faces):
         edgeface="test",
     )
     folder = tmp_path_factory.mktemp("run") / "checkpoint"
-    save_checkpoint(folder, info, backbone.eval(), Objective(build_loss("arcface", 12, 32), 1.0, 0.0))
+    save_checkpoint(folder, info, backbone.eval(), Objective(build_loss("arcface", 12, 32), 1.0, 0.0).state_dict())
     return folder
 
 

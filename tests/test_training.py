@@ -24,7 +24,7 @@ from edgeface.images import read_image
 from edgeface.losses import Softmax
 from edgeface.models import build_model
 from edgeface.training import Status, TrainConfig, Validation, load_backbone, train
-from edgeface.training.checkpoint import BACKBONE, HEAD, OPTIMIZER, STATE
+from edgeface.training.checkpoint import BACKBONE, CLASSES, HEAD, OPTIMIZER, STATE
 from edgeface.training.config import LossConfig
 from edgeface.training.journal import read_journal
 
@@ -91,7 +91,8 @@ def without_timings(run: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(run: Path, other: Path) -> None:
     assert without_timings(run) == without_timings(other)
-    for name in (BACKBONE, HEAD, OPTIMIZER):
+    classes = [str(path.relative_to(other / "checkpoint")) for path in (other / "checkpoint" / CLASSES).glob("*")]
+    for name in (BACKBONE, HEAD, OPTIMIZER, *classes):
         ours, theirs = (load_file(folder / "checkpoint" / name) for folder in (run, other))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
@@ -106,7 +107,10 @@ class TestRun:
             "checkpoint",
             "best",
         }
-        assert {p.name for p in (finished / "checkpoint").iterdir()} == {BACKBONE, HEAD, OPTIMIZER, STATE}
+        assert {p.name for p in (finished / "checkpoint").iterdir()} == {
+            BACKBONE, HEAD, CLASSES, OPTIMIZER, STATE
+        }  # fmt: skip
+        assert {p.name for p in (finished / "best").iterdir()} == {BACKBONE, HEAD, STATE}
         assert TrainConfig.from_dict(json.loads((finished / "config.json").read_text())) == toy_config()
         assert read_image(finished / "curves.png").std() > 5
 
@@ -246,10 +250,16 @@ class TestCheckpoint:
         assert load_backbone(finished / "checkpoint")[1].step == STEPS
 
     def test_the_backbone_holds_nothing_of_the_head(self, finished: Path) -> None:
-        backbone, head = (load_file(finished / "checkpoint" / name) for name in (BACKBONE, HEAD))
-        assert list(head) == ["head.weight"]
-        assert head["head.weight"].shape == (8, 16)
-        assert not set(backbone) & set(head)
+        folder = finished / "checkpoint"
+        backbone, head, classes = (
+            load_file(folder / name) for name in (BACKBONE, HEAD, f"{CLASSES}/classes-00001.safetensors")
+        )
+        assert not head
+        assert {name: tensor.shape for name, tensor in classes.items()} == {
+            "weight": (8, 16), "moment": (8, 16), "square": (8, 16), "steps": (8, 1)
+        }  # fmt: skip
+        assert (classes["steps"] == STEPS).all()
+        assert not any(tensor.shape == (8, 16) for tensor in backbone.values())
 
     @pytest.mark.parametrize(
         ("damage", "message"),
@@ -257,7 +267,7 @@ class TestCheckpoint:
             (lambda f: shutil.rmtree(f), "no checkpoint in"),
             (lambda f: (f / STATE).write_text("{"), "cannot be read"),
             (lambda f: (f / STATE).write_text("[]"), "cannot be read"),
-            (lambda f: edit_state(f, format_version=2), "format version 2, this edgeface reads 1"),
+            (lambda f: edit_state(f, format_version=1), "format version 1, this edgeface reads 2"),
             (lambda f: edit_state(f, surprise=1), "lacks a field or has an unknown one"),
             (lambda f: edit_state(f, model="nonesuch"), "unknown model 'nonesuch'"),
             (lambda f: edit_state(f, embedding_size=32), "does not fit the network"),
@@ -307,7 +317,7 @@ class TestBadInput:
             return networks[-1]
 
         monkeypatch.setattr(Softmax, "forward", breaks)
-        monkeypatch.setattr("edgeface.training.loop.build_model", remember)
+        monkeypatch.setattr("edgeface.training.learner.build_model", remember)
         config = toy_config(base={"loss": {"name": "softmax", "margin": -1.0}})
         what = "network is not finite at step 8" if network_breaks_first else "loss is not finite at step 6"
         progress = SimpleNamespace(update=poison)

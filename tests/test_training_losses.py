@@ -60,7 +60,7 @@ def test_every_loss_trains(name: str, faces: InMemoryFaces, tmp_path: Path) -> N
         ("triplet", {"memory": 20, "mining": "hard"}, {"sampler": "pk"}),
         ("elasticface", {}, {"sampler": "balanced"}),
         ("adaface", {}, {}),
-        ("curricularface", {}, {}),
+        ("curricularface", {"sample_rate": 0.5}, {}),
         ("center", {}, {}),
     ],
 )
@@ -73,7 +73,7 @@ def test_what_a_loss_remembers_survives_an_interruption(
         train(config, tmp_path / "run", faces=faces, progress=StopAt(6))
     train(config, tmp_path / "run", faces=faces, resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    assert len(load_file(tmp_path / "run" / "checkpoint" / HEAD)) > 1 or name == "triplet"
+    assert load_file(tmp_path / "run" / "checkpoint" / HEAD)
 
 
 def test_triplets_tell_strangers_apart(tmp_path: Path) -> None:
@@ -138,7 +138,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestLiveTeacher:
     @pytest.mark.parametrize("weight", [0.0, 1.0])
     def test_alone_and_beside_a_head(self, network: Path, faces: InMemoryFaces, tmp_path: Path, weight: float) -> None:
-        base = {"teacher": {"path": str(network)}, "loss": {"weight": weight}, "data": {"val_identities": 0.0}}
+        base = {
+            "teacher": {"path": str(network), "weight": 5.0},
+            "loss": {"weight": weight},
+            "data": {"val_identities": 0.0},
+        }
         train(toy_config(base=base, epochs=6), tmp_path / "run", faces=faces)
         lines = read_journal(tmp_path / "run" / "metrics.jsonl")
         assert lines[-1]["teacher_loss"] < lines[0]["teacher_loss"]

@@ -112,7 +112,12 @@ class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 def open_loader(
-    faces: AugmentedFaces, batches: Sampler[list[Place]], *, workers: int = -1, pin_memory: bool = False
+    faces: AugmentedFaces,
+    batches: Sampler[list[Place]],
+    *,
+    workers: int = -1,
+    processes: int = 1,
+    pin_memory: bool = False,
 ) -> DataLoader[Batch]:
     """Return the loader of all steps that `batches` has, which keeps its processes to the end.
 
@@ -124,9 +129,10 @@ def open_loader(
         faces: what to read.
         batches: in which order.
         workers: processes; 0 prepares batches between the steps, -1 chooses by the number of cores.
+        processes: that train on this machine, each with a loader.
         pin_memory: True when the batches go to a GPU.
     """
-    workers = default_workers() if workers < 0 else workers
+    workers = max(1, default_workers() // processes) if workers < 0 else workers
     return DataLoader(
         faces,  # type: ignore[arg-type]  # collate makes a Batch of its items
         batch_sampler=batches,

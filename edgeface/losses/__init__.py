@@ -20,6 +20,7 @@ from edgeface.losses.mining import MINING
 from edgeface.losses.multi_similarity import MultiSimilarity
 from edgeface.losses.npair import NPair
 from edgeface.losses.pairs import PairHead
+from edgeface.losses.ranks import ALONE, Ranks
 from edgeface.losses.softmax import NormSoftmax, Softmax
 from edgeface.losses.sphereface import SphereFace
 from edgeface.losses.subcenter import SubCenterArcFace
@@ -84,17 +85,18 @@ LOSSES: Final[dict[str, type[Head]]] = {
 class HeadBuilder(Protocol):
     """How a head is made; which options it takes is `Head.options`."""
 
-    def __call__(self, classes: int, embedding_size: int, **options: Option) -> Head:
+    def __call__(self, classes: int, embedding_size: int, **options: Option | Ranks) -> Head:
         """Build a head for that many identities."""
 
 
-def build_loss(name: str, classes: int, embedding_size: int, **options: Option) -> Head:
+def build_loss(name: str, classes: int, embedding_size: int, ranks: Ranks = ALONE, **options: Option) -> Head:
     """Build a loss of `LOSSES` with freshly drawn parameters (torch's global generator).
 
     Args:
         name: a key of `LOSSES`.
         classes: number of identities.
         embedding_size: D.
+        ranks: the processes that share the classes of a `CosineHead`; other heads are whole in each.
         options: keyword-only arguments of that loss, such as `scale`, `margin` or `mining`; None takes its default.
 
     Raises:
@@ -103,8 +105,7 @@ def build_loss(name: str, classes: int, embedding_size: int, **options: Option) 
     """
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
-    kind: Any = LOSSES[name]
-    given = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Option | Ranks] = {key: value for key, value in options.items() if value is not None}
     taken = LOSSES[name].options()
     for key, value in given.items():
         if key not in taken:
@@ -112,4 +113,7 @@ def build_loss(name: str, classes: int, embedding_size: int, **options: Option) 
                 f"loss.{key} = {value!r} has no effect on the loss {name}; leave it out, its options are: "
                 f"{', '.join(sorted(taken))}"
             )
+    kind: Any = LOSSES[name]
+    if issubclass(kind, CosineHead):
+        given["ranks"] = ranks
     return cast(HeadBuilder, kind)(classes, embedding_size, **given)

@@ -24,6 +24,7 @@ class LossConfig:
         weight: factor of this loss; 0 leaves it out.
         label_smoothing: softmax heads.
         interclass_filtering: cosine heads.
+        sample_rate: cosine heads.
         m1: combined, factor of the angle.
         m2: combined, radians added to the angle.
         m3: combined, taken off the cosine.
@@ -55,6 +56,7 @@ class LossConfig:
     weight: float = 1.0
     label_smoothing: float | None = None
     interclass_filtering: float | None = None
+    sample_rate: float | None = None
     m1: float | None = None
     m2: float | None = None
     m3: float | None = None

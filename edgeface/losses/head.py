@@ -2,14 +2,19 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypedDict, Unpack
+from typing import ClassVar, Final, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeface.errors import ConfigError, DataError
+from edgeface.losses.classes import Chosen, choose, draw_directions, sample
 from edgeface.losses.cross_entropy import IGNORED, ClassCosines, TargetCrossEntropy
+from edgeface.losses.ranks import ALONE, Ranks, summed
+
+NO_OPTIONS: Final = frozenset({"ranks", "per_class"})
+"""Keyword-only arguments of heads that are not for a user to set."""
 
 
 class Head(nn.Module, ABC):
@@ -43,7 +48,7 @@ class Head(nn.Module, ABC):
 
     @classmethod
     def options(cls) -> tuple[str, ...]:
-        """Return the names of the options that the constructor takes, also those it hands on to its base."""
+        """Return the names of the options that a user may set, also those that the constructor hands on to its base."""
         names: dict[str, None] = {}
         for kind in cls.__mro__:
             if "__init__" not in vars(kind):
@@ -52,7 +57,7 @@ class Head(nn.Module, ABC):
             names |= dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break
-        return tuple(names)
+        return tuple(name for name in names if name not in NO_OPTIONS)
 
     def check(self, labels: Tensor) -> None:
         """Raise a DataError if a label is neither `IGNORED` nor in [0, classes)."""
@@ -73,6 +78,8 @@ class CosineOptions(TypedDict, total=False):
     margin: float | None
     label_smoothing: float
     interclass_filtering: float
+    sample_rate: float
+    ranks: Ranks
 
 
 class CosineHead(Head):
@@ -84,6 +91,11 @@ class CosineHead(Head):
     rows. At 100 000 classes it takes less than half the memory of the plain formula, see
     `edgeface.losses.cross_entropy`.
 
+    It grows with the identities in two ways (Partial FC, An et al., 2022, arXiv 2203.15565), for any margin. With
+    a `sample_rate` below 1, each step takes the classes that its faces belong to and a random part of the others; in
+    evaluation mode, all. With `ranks`, each process holds an even share of the classes; what it is given must then be
+    the rows of all processes (`edgeface.losses.ranks.gathered_rows`), and every process returns the loss of all.
+
     Args:
         classes: number of identities C.
         embedding_size: D.
@@ -92,12 +104,22 @@ class CosineHead(Head):
         label_smoothing: share of the target's probability that is spread evenly over all classes, in [0, 1).
         interclass_filtering: a class other than the target with a cosine above it is taken for the same person
             under another label: its cosine counts as 0 and gets no gradient. In (0, 1); 0 filters none.
+        sample_rate: share of the classes that a step is compared with, in [0.001, 1]. Below 1 the gradient of `weight`
+            is sparse: it has rows for the classes of the step alone.
+        ranks: the processes that share the classes.
+        per_class: directions K that each class has.
     """
 
     default_margin: ClassVar[float] = 0.0
     margin_floor: ClassVar[float] = 0.0
     margin_limit: ClassVar[float] = 0.0
     margin_unit: ClassVar[str] = "none"
+
+    weight: nn.Parameter
+    """(held * K, D) float32: the directions of the classes that this process holds, those of a class side by side."""
+
+    draws: Tensor
+    """(2,) int64: seed and steps drawn, saved with the head; only where classes are sampled."""
 
     def __init__(
         self,
@@ -108,6 +130,9 @@ class CosineHead(Head):
         margin: float | None = None,
         label_smoothing: float = 0.0,
         interclass_filtering: float = 0.0,
+        sample_rate: float = 1.0,
+        ranks: Ranks = ALONE,
+        per_class: int = 1,
     ) -> None:
         super().__init__(classes)
         self.margin = self.default_margin if margin is None else margin
@@ -121,26 +146,37 @@ class CosineHead(Head):
         self.scale = scale
         self.label_smoothing = label_smoothing
         self.interclass_filtering = interclass_filtering
-        self.weight = nn.Parameter(torch.empty(classes, embedding_size))
-        nn.init.normal_(self.weight, std=0.01)  # only the direction counts
+        require("sample_rate", sample_rate, 0.001, 1)
+        self.sample_rate = sample_rate
+        self.ranks = ranks
+        self.held = ranks.share(classes)
+        self.per_class = per_class
+        self.weight = nn.Parameter(torch.empty(len(self.held) * per_class, embedding_size))
+        draw_directions(self.weight, self.held, int(torch.randint(2**31, ())))
+        if sample_rate < 1:
+            self.register_buffer("draws", torch.stack([torch.randint(2**31, ()), torch.tensor(0)]))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, averaged over the rows that are not ignored."""
         self.check(labels)
         with torch.autocast(embeddings.device.type, enabled=False):  # half precision rounds angles to degrees
-            features = widened(embeddings)
-            # Ignored rows get a margin too; their loss is not counted.
-            cosine, target = self.cosines(functional.normalize(features), labels.clamp_min(0))
-            harder = self.adapted_cosine(target, features, labels != IGNORED)
-            curriculum = self.curriculum(target, labels != IGNORED)
+            features, known = widened(embeddings), labels != IGNORED
+            chosen = choose(labels, self.held, self._sampled())
+            cosine, own = self.cosines(functional.normalize(features), chosen)
+            # Rows whose class another process holds get theirs from there; ignored rows stay at zero.
+            target = summed(features.new_zeros(len(features)).index_put((chosen.rows,), own), self.ranks)
+            harder = self.adapted_cosine(target, features, known)
+            curriculum = self.curriculum(target, known)
+            options = self.scale, self.label_smoothing, self.interclass_filtering
             loss: Tensor = TargetCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                cosine, harder, labels, self.scale, self.label_smoothing, self.interclass_filtering, curriculum
+                cosine, harder, labels, chosen.rows, chosen.columns, *options, curriculum, self.ranks
             )
             return loss
 
-    def cosines(self, directions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cosines (N, C) of unit `directions` (N, D) with each class, and with the class `target` (N,)."""
-        cosine, own = ClassCosines.apply(directions, widened(self.weight), target)  # type: ignore[no-untyped-call]
+    def cosines(self, unit: Tensor, chosen: Chosen) -> tuple[Tensor, Tensor]:
+        """Return the cosines (N, S) of `unit` (N, D) with the chosen classes, and those with the rows' own, (M,)."""
+        weight = widened(self.weight)
+        cosine, own = ClassCosines.apply(unit, weight, *chosen, self.ranks)  # type: ignore[no-untyped-call]
         return cosine, own
 
     def target_cosine(self, cosine: Tensor) -> Tensor:
@@ -160,6 +196,14 @@ class CosineHead(Head):
     def curriculum(self, cosine: Tensor, known: Tensor) -> Tensor | None:
         """Return the scalar t of CurricularFace, or None; arguments as `adapted_cosine`."""
         return None
+
+    def _sampled(self) -> Tensor | None:
+        """Draw which of the held classes take part in this step whatever its labels, (held,) bool; None for all."""
+        if self.sample_rate == 1 or not self.training:
+            return None
+        seed, steps = self.draws.tolist()
+        self.draws = self.draws + self.draws.new_tensor([0, 1])
+        return sample(seed, steps, self.held, self.sample_rate).to(self.weight.device)
 
 
 class PlainCosineHead(CosineHead):

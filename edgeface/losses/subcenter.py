@@ -3,9 +3,10 @@
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeface.losses.arcface import ArcFace
+from edgeface.losses.classes import Chosen
 from edgeface.losses.head import CosineOptions, require
 
 
@@ -15,10 +16,10 @@ class SubCenterArcFace(ArcFace):
         cos(class j) = max over k of cos(x, w_jk)
 
     Noisy faces gather at directions of their own and pull less at the main one. Only the nearest direction of each
-    class gets a gradient. `weight` is (C * K, D), the K of one class side by side.
+    class gets a gradient.
 
     Args:
-        classes: number of identities C.
+        classes: number of identities.
         embedding_size: D.
         subcenters: K >= 1.
         options: as `CosineHead`; the margin is in radians.
@@ -27,14 +28,15 @@ class SubCenterArcFace(ArcFace):
     def __init__(
         self, classes: int, embedding_size: int, *, subcenters: int = 3, **options: Unpack[CosineOptions]
     ) -> None:
-        super().__init__(classes, embedding_size, **options)
         require("subcenters", subcenters, 1, 100)
-        self.subcenters = subcenters
-        self.weight = nn.Parameter(torch.empty(classes * subcenters, embedding_size))
-        nn.init.normal_(self.weight, std=0.01)
+        super().__init__(classes, embedding_size, per_class=subcenters, **options)
 
-    def cosines(self, directions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cosines (N, C) with the nearest direction of each class, and of the class `target` (N,)."""
-        every, _ = super().cosines(directions, target)  # (N, C * K); the second is not that of the class
-        nearest = every.view(len(every), self.classes, self.subcenters).max(2).values
-        return nearest, nearest.gather(1, target[:, None]).squeeze(1)
+    def cosines(self, unit: Tensor, chosen: Chosen) -> tuple[Tensor, Tensor]:
+        """Return the cosines (N, S) with the nearest direction of each class, and those with the rows' own, (M,)."""
+        index, count = chosen.classes, self.per_class
+        if index is not None:
+            index = (index[:, None] * count + torch.arange(count, device=index.device)).flatten()
+        # The targets are not among its columns: they are those of the nearest.
+        every, _ = super().cosines(unit, Chosen(index, chosen.rows[:0], chosen.columns[:0]))  # (N, S * K)
+        nearest = every.view(len(every), -1, count).max(2).values
+        return nearest, nearest[chosen.rows, chosen.columns]

@@ -2,16 +2,18 @@
 
     checkpoint/
         backbone.safetensors     the network that is exported
-        head.safetensors         what only training needs
+        head.safetensors         what only training needs, but for the class matrix
+        classes/                 the class matrix and its moments, see `edgeface.training.class_store`
         optimizer.safetensors    moments of the optimizer, and the state of the loss scaler
         state.json               format version, step, configuration, names of the networks
 
-Each folder is written under another name first, so a checkpoint is whole or not there.
+Each folder is written under another name first, so a checkpoint is whole or not there. The best one is for export: it
+has no classes and no optimizer, so it cannot be resumed. How many processes wrote it does not matter.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +24,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeface.errors import CheckpointError, EdgefaceError
-from edgeface.files import new_folder
+from edgeface.losses.ranks import ALONE, Ranks
 from edgeface.models import build_model
+from edgeface.training.class_store import ClassRows, save_classes
+from edgeface.training.processes import shared_folder
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 BACKBONE: Final = "backbone.safetensors"
 HEAD: Final = "head.safetensors"
 OPTIMIZER: Final = "optimizer.safetensors"
+CLASSES: Final = "classes"
 STATE: Final = "state.json"
 LAST: Final = "checkpoint"
 BEST: Final = "best"
@@ -73,21 +78,32 @@ def save_checkpoint(
     folder: Path,
     info: CheckpointInfo,
     backbone: nn.Module,
-    head: nn.Module,
+    head: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor] | None = None,
+    classes: ClassRows | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Write a checkpoint folder, whole or not at all; one of the same name is replaced.
+    """Write a checkpoint folder, whole or not at all; one of the same name is replaced. Every process calls it.
 
-    `optimizer` is the flat state from `edgeface.training.optimizer.optimizer_tensors`; without it the
-    checkpoint can be used, but not resumed.
+    Args:
+        folder: what to write.
+        info: what it says about itself.
+        backbone: the network that is exported.
+        head: the rest of what is trained, but for the class matrix.
+        optimizer: from `edgeface.training.optimizer.optimizer_tensors`; without it the run cannot be resumed.
+        classes: the class matrix and its moments, if there is one.
+        ranks: the processes of the run.
     """
-    with new_folder(folder) as temporary:
-        save_file(_stored(backbone.state_dict()), temporary / BACKBONE)
-        save_file(_stored(head.state_dict()), temporary / HEAD)
-        if optimizer is not None:
-            save_file(_stored(optimizer), temporary / OPTIMIZER)
-        state = {"format_version": FORMAT_VERSION, **asdict(info)}
-        (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    with shared_folder(folder, ranks) as temporary:
+        if classes is not None:
+            save_classes(temporary / CLASSES, classes)
+        if ranks.rank == 0:
+            save_file(_stored(backbone.state_dict()), temporary / BACKBONE)
+            save_file(_stored(head), temporary / HEAD)
+            if optimizer is not None:
+                save_file(_stored(optimizer), temporary / OPTIMIZER)
+            state = {"format_version": FORMAT_VERSION, **asdict(info)}
+            (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
 def recover_checkpoint(folder: Path) -> None:
@@ -160,14 +176,19 @@ def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     return model.eval().requires_grad_(False), info
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
+def load_weights(path: Path, module: nn.Module, without: Collection[str] = ()) -> None:
     """Fill `module` from a safetensors file; every tensor must be there, of its shape, and finite.
+
+    Args:
+        path: of the file.
+        module: to fill.
+        without: names of tensors that are stored elsewhere.
 
     Raises:
         CheckpointError: the file is missing or broken or does not fit.
     """
     tensors = load_tensors(path)
-    expected = module.state_dict()
+    expected = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     wrong = sorted(
         {name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape}
         | (tensors.keys() - expected.keys())
@@ -180,7 +201,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise CheckpointError(f"{path} holds numbers that are not finite, in {broken[0]}; use another checkpoint")
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, strict=not without)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""The optimizer, its learning rate over time, and its state as flat tensors."""
+"""The optimizer of everything but the class matrix, its learning rate over time, and its state as flat tensors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -14,14 +14,14 @@ SCALER_KEYS: Final = ("scale", "_growth_tracker")
 """What changes in the state of a `GradScaler`; the rest are constants."""
 
 
-def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters; only matrices and kernels decay.
+def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of these parameters; only matrices and kernels decay.
 
     Biases, slopes and the scales of norms have one dimension. Pulling them to zero does not limit the
     function, since the next norm undoes it, but it starves channels.
     """
-    decayed = [p for p in modules.parameters() if p.ndim > 1]
-    free = [p for p in modules.parameters() if p.ndim <= 1]
+    decayed = [p for p in parameters if p.ndim > 1]
+    free = [p for p in parameters if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": free, "weight_decay": 0.0},

@@ -7,9 +7,10 @@ import numpy as np
 
 from edgeface.data import UNKNOWN, FaceSet, make_pairs, open_faces
 from edgeface.data.loader import EpochBatches
-from edgeface.data.samplers import BalancedBatches, PKBatches
+from edgeface.data.samplers import BalancedBatches, PKBatches, RankBatches
 from edgeface.errors import ConfigError, DataError
-from edgeface.training.config import TrainConfig
+from edgeface.losses.ranks import ALONE, Ranks
+from edgeface.training.config import RunConfig, TrainConfig
 from edgeface.training.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -97,14 +98,18 @@ def divide(faces: FaceSet, config: TrainConfig) -> tuple[FaceSet, Validation | N
         return training, None
 
 
-def order_batches(config: TrainConfig, faces: FaceSet, step: int) -> EpochBatches:
-    """Return the batches of all steps from `step` on, as the sampler of the run makes them.
+def order_batches(config: TrainConfig, faces: FaceSet, step: int, ranks: Ranks = ALONE) -> EpochBatches | RankBatches:
+    """Return the batches of all steps from `step` on, as the sampler of the run makes them: this process's share.
 
     Raises:
-        ConfigError: the batch size does not fit the sampler.
+        ConfigError: the batch size does not fit the sampler, or cannot be divided among the processes.
         DataError: too few faces or identities fit it.
     """
-    run = config.run
+    batches = _order(config.run, faces, step)
+    return batches if ranks.count == 1 else RankBatches(batches, ranks.rank, ranks.count)
+
+
+def _order(run: RunConfig, faces: FaceSet, step: int) -> EpochBatches:
     if run.sampler == "shuffle":
         return EpochBatches(len(faces), run.batch_size, run.epochs, run.seed, step)
     if run.sampler == "balanced":

@@ -1,0 +1,151 @@
+"""The processes of one run: how they find each other, and that they agree."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import distributed
+
+from edgeface.data import FaceSet
+from edgeface.errors import CheckpointError, ConfigError, DataError, EdgefaceError, TrainingError
+from edgeface.files import new_folder, sha256
+from edgeface.losses.ranks import ALONE, Ranks
+from edgeface.training.config import TrainConfig
+from edgeface.training.device import pick_device
+
+PATIENCE: Final = timedelta(hours=1)
+"""How long a process waits for another: as long as the first may verify faces. One that died is noticed at once."""
+
+LOST: Final = (
+    "another process of this run ended or cannot be reached ({error}); its own message says why. The last checkpoint "
+    "stays: go on with --resume, with as many processes as you like"
+)
+
+
+@contextmanager
+def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+    """Meet the other processes that `torchrun` or `edgeface train --nproc` started, if they did.
+
+    Args:
+        device: as `pick_device`; each process of a machine takes a GPU of its own.
+
+    Raises:
+        ConfigError: the device does not exist, or the others cannot be found.
+        TrainingError: another process died.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if count == 1:
+        yield ALONE, pick_device(device)
+        return
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"the {count} processes of this run cannot find each other ({_first_line(error)}); start them with "
+            "edgeface train --nproc N, or all of them with the same torchrun command"
+        ) from error
+    try:
+        yield Ranks(distributed.get_rank(), count), chosen
+    except distributed.DistError as error:
+        raise TrainingError(LOST.format(error=_first_line(error))) from error
+    except RuntimeError as error:
+        # Gloo has no error of its own.
+        if not any(word in str(error) for word in ("gloo", "Connection closed", "NCCL")):
+            raise
+        raise TrainingError(LOST.format(error=_first_line(error))) from error
+    finally:
+        distributed.destroy_process_group()
+
+
+def machine_share() -> int:
+    """Return how many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+@contextmanager
+def together(ranks: Ranks) -> Iterator[None]:
+    """Do the block in every process; where it fails in one, all fail, instead of waiting for it for ever.
+
+    Raises:
+        EdgefaceError: the block's own error where it failed.
+        TrainingError: it failed in another process, whose message is told.
+    """
+    failed: EdgefaceError | None = None
+    try:
+        yield
+    except EdgefaceError as error:
+        failed = error
+    messages = gather_objects(str(failed) if failed else None, ranks)
+    if failed:
+        raise failed
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise TrainingError(f"process {rank} of this run could not start: {message}")
+
+
+def assert_same_run(ranks: Ranks, config: TrainConfig, faces: FaceSet, step: int) -> None:
+    """Check that all processes train on the same faces, with one configuration, from the same step.
+
+    Raises:
+        DataError: the faces differ.
+        ConfigError: the configuration differs.
+        CheckpointError: the checkpoint to go on from differs.
+    """
+    content = "\n".join(f"{s.key}\t{s.identity}" for s in faces.samples)
+    facts = (config.to_dict(), step, len(faces), len(faces.identities), sha256(content.encode()))
+    for rank, theirs in enumerate(gather_objects(facts, ranks)):
+        if theirs[0] != facts[0]:
+            raise ConfigError(f"process {rank} of this run has another configuration; start all with the same command")
+        if theirs[1] != step:
+            raise CheckpointError(
+                f"process {rank} would go on from step {theirs[1]}, this one from {step}; all need the same --out, on "
+                "a disk that they share"
+            )
+        if theirs[2:] != facts[2:]:
+            raise DataError(
+                f"process {rank} sees {theirs[2]} faces of {theirs[3]} identities in its data, this one "
+                f"{facts[2]} of {facts[3]} in {faces.name}"
+                + (", under other names" if theirs[2:4] == facts[2:4] else "")
+                + "; give all processes the same data"
+            )
+
+
+def gather_objects(value: Any, ranks: Ranks) -> list[Any]:
+    """Return what every process gave, in their order."""
+    values = [value] * ranks.count
+    if ranks.count > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def tell(value: Any, ranks: Ranks) -> Any:
+    """Return what the first process gave."""
+    values = [value]
+    if ranks.count > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
+
+
+@contextmanager
+def shared_folder(path: Path, ranks: Ranks) -> Iterator[Path]:
+    """Give every process the same empty folder; it takes the name `path` when all are done. See `new_folder`."""
+    if ranks.rank == 0:
+        with new_folder(path) as temporary:
+            yield Path(tell(str(temporary), ranks))
+            gather_objects(None, ranks)
+    else:
+        yield Path(tell(None, ranks))
+        gather_objects(None, ranks)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
