@@ -1,5 +1,6 @@
 """`edgeface train`: photographs in, a run folder out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
+    from edgeface.training.config import TrainConfig
     from edgeface.training.progress import Status
 
 
@@ -27,6 +29,7 @@ def train_command(
         str | None, typer.Option(help="Validate on these aligned faces instead of people held out from --data.")
     ] = None,
     val_pairs: Annotated[Path | None, typer.Option(help="pairs.txt over --val-data.")] = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes that share each batch and the classes.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -34,14 +37,14 @@ def train_command(
     """Train an embedding network with a margin loss, and verify people it has never seen as it goes.
 
     Settings come from the recipe, then --config, then the options. A run that was interrupted goes on with
-    --resume and ends as if it had not been.
+    --resume and ends as if it had not been, also with another --nproc. On several machines, start
+    `torchrun ... -m edgeface train ...` on each.
 
     Example: edgeface train --data faces/ --model mobilefacenet --loss arcface --epochs 20 --out runs/a
     """
     from edgeface.errors import ConfigError
     from edgeface.training.config import load_config
-    from edgeface.training.loop import train
-    from edgeface.training.validation import Validation
+    from edgeface.training.processes import is_one_of_many
 
     named: dict[str, Any] = {
         "data.path": data,
@@ -54,18 +57,62 @@ def train_command(
     settings = load_config(config, overrides, recipe)
     if not settings.data.path:
         raise ConfigError("train needs faces: give --data FOLDER, or data.path in --config")
+    if nproc > 1 and is_one_of_many():
+        raise ConfigError(f"--nproc {nproc} starts processes, but this is one of torchrun's already; leave it out")
+    work = Work(settings, out, val_data, val_pairs, resume, as_json, quiet)
+    if nproc == 1:
+        run_training(work)
+    else:
+        from edgeface.training.launch import launch
+
+        if not launch(nproc, run_in_process, work):
+            raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process of the command does; the fields are the command's options."""
+
+    settings: "TrainConfig"
+    out: Path
+    val_data: str | None
+    val_pairs: Path | None
+    resume: bool
+    as_json: bool
+    quiet: bool
+
+
+def run_in_process(work: Work) -> None:
+    """Train as one of several processes: what a user can mend is said in one line."""
+    from edgeface.errors import EdgefaceError
+
+    try:
+        run_training(work)
+    except EdgefaceError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+def run_training(work: Work) -> None:
+    """Train, and say how it went if this is the first process."""
+    from edgeface.training.loop import train
+    from edgeface.training.processes import is_first
+    from edgeface.training.validation import Validation
+
     validation = None
-    if val_data is not None:
+    if work.val_data is not None:
         from edgeface.commands.labelled import open_pairs
 
-        faces, pairs, _ = open_pairs(val_data, val_pairs, None)
+        faces, pairs, _ = open_pairs(work.val_data, work.val_pairs, None)
         validation = Validation(faces, pairs)
-    with console.progress("training", quiet or as_json) as advance:
-        info = train(settings, out, validation=validation, resume=resume, progress=Bar(advance))
-    if as_json:
+    with console.progress("training", work.quiet or work.as_json or not is_first()) as advance:
+        info = train(work.settings, work.out, validation=validation, resume=work.resume, progress=Bar(advance))
+    if not is_first():
+        return
+    if work.as_json:
         console.print_json(
             {
-                "run": str(out),
+                "run": str(work.out),
                 "model": info.model,
                 "loss": info.loss,
                 "classes": info.classes,
@@ -82,7 +129,7 @@ def train_command(
         f"{info.model} with {info.loss} on {info.faces} faces of {info.classes} people: {info.step} steps in "
         f"{info.seconds:.0f} s, best accuracy on unseen people {best}"
     )
-    typer.echo(f"run folder: {out}; next: edgeface export {out} --out my.bundle --calibration FACES")
+    typer.echo(f"run folder: {work.out}; next: edgeface export {work.out} --out my.bundle --calibration FACES")
 
 
 class Bar:

@@ -65,10 +65,9 @@ def draw_directions(weight: Tensor, held: range, seed: int) -> None:
     if not held:
         return
     rows = len(weight) // len(held)
-    generator = torch.Generator()
     for block in range(held.start // BLOCK, (held.stop - 1) // BLOCK + 1):
-        generator.manual_seed(seed + (block << 31))
-        drawn = torch.empty(BLOCK * rows, *weight.shape[1:]).normal_(std=0.01, generator=generator)
+        rng = np.random.default_rng((seed, block))  # torch's generator takes no more than 32 bits of a seed
+        drawn = torch.from_numpy(rng.standard_normal((BLOCK * rows, weight.shape[1]), np.float32)).mul_(0.01)
         first, last = max(held.start, block * BLOCK), min(held.stop, (block + 1) * BLOCK)
         weight[(first - held.start) * rows : (last - held.start) * rows] = drawn[
             (first - block * BLOCK) * rows : (last - block * BLOCK) * rows

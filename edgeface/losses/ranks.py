@@ -43,7 +43,7 @@ class Ranks:
         if self.count == 1:
             return values
         result = values.new_empty(self.count * len(values), *values.shape[1:])
-        distributed.all_gather_into_tensor(result, values.contiguous())
+        distributed.all_gather(list(result.chunk(self.count)), values.contiguous())
         return result
 
 

@@ -10,13 +10,16 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from edgeface.data.augment import AugmentConfig
 from edgeface.errors import ConfigError, UnknownNameError
 from edgeface.losses import LOSSES
 from edgeface.losses.config import LossConfig as LossConfig
 from edgeface.models import MODELS
+
+PLACES: Final = frozenset({"data.path", "data.workers", "teacher.path", "teacher.transform"})
+"""Keys that say where the data lies and how it is read, not what it is: they may differ within a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class RunConfig:
     Attributes:
         seed: of weights, order, augmentation, held-out identities and pairs.
         epochs: passes over the training faces.
-        batch_size: faces in a step; the incomplete batch at the end of an epoch is dropped.
+        batch_size: faces in a step, of all processes together; the incomplete batch at the end of an epoch is dropped.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto` is float32 on a CPU, bfloat16 on a GPU that has it and else float16.
         log_steps: steps between two lines of metrics.jsonl.
@@ -102,6 +105,7 @@ class RunConfig:
         sampler: what a batch is made of. `shuffle`: every face once an epoch; `balanced`: every identity equally
             often; `pk`: a few faces of each of a few identities, which losses over pairs need.
         faces_per_identity: of the sampler `pk`, by default 4; divides the batch size.
+        sync_batch_norm: let batch norms see the faces of all processes, so that several do what one would; slower.
     """
 
     seed: int = 0
@@ -115,6 +119,7 @@ class RunConfig:
     val_pairs: int = 3000
     sampler: Literal["shuffle", "balanced", "pk"] = "shuffle"
     faces_per_identity: int | None = None
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,17 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = (), recipe:
     return TrainConfig.from_dict(values, source)
 
 
+def changed_keys(
+    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, Any, Any]]:
+    """Return what decides otherwise in two configurations, as (key, old value, new value); see `PLACES`.
+
+    What `old` does not know yet had its default.
+    """
+    before, after = _flat(TrainConfig().to_dict()) | _flat(old), _flat(new)
+    return [(k, before.get(k), v) for k, v in after.items() if k not in PLACES and v != before.get(k)]
+
+
 def recipe_names() -> tuple[str, ...]:
     """Return the names of the recipes that come with the package."""
     return tuple(sorted(f.name.removesuffix(".toml") for f in _recipes().iterdir() if f.name.endswith(".toml")))
@@ -255,6 +271,10 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text  # a word or a path without quotes
+
+
+def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

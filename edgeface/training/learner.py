@@ -30,6 +30,7 @@ from edgeface.training.class_store import ClassRows, load_classes
 from edgeface.training.config import TrainConfig
 from edgeface.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
 from edgeface.training.rows import RowOptimizer, gradient_values
+from edgeface.training.synced_norm import sync_norms
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Learner:
     """Backbone, objective and optimizers of a run.
 
     Several processes do what one would with all their rows: embeddings are gathered, each process computes the loss of
-    all of them, with its share of the classes, and the gradients of the backbone add up. (Batch norms take the
-    statistics of a process's own rows, and keep those of the first.)
+    all of them, with its share of the classes, and the gradients of the backbone add up. Unless the run synchronises
+    them, batch norms take the statistics of a process's own rows, and the running ones are those of the first.
 
     Args:
         config: of the run.
@@ -99,6 +100,8 @@ class Learner:
         self.scaler = scaler(device.type, enabled=precision is torch.float16)
         self.network: nn.Module = self.backbone
         if ranks.count > 1:
+            if config.run.sync_batch_norm:
+                sync_norms(self.backbone, ranks)
             network = DistributedDataParallel(self.backbone, [device.index] if device.type == "cuda" else None)
             network.register_comm_hook(None, _add_up)
             self.network = network

@@ -3,16 +3,15 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edgeface.data import FaceSet
 from edgeface.data.loader import AugmentedFaces, open_loader
 from edgeface.errors import CheckpointError
 from edgeface.files import write_text
 from edgeface.training.checkpoint import BEST, LAST, OPTIMIZER, CheckpointInfo, read_info, recover_checkpoint
-from edgeface.training.config import TrainConfig
+from edgeface.training.config import TrainConfig, changed_keys
 from edgeface.training.device import pick_precision
 from edgeface.training.journal import cut_journal
 from edgeface.training.learner import Learner
@@ -25,8 +24,6 @@ from edgeface.training.teacher import open_teacher
 from edgeface.training.validation import Validation
 
 CONFIG: Final = "config.json"
-MAY_CHANGE: Final = frozenset({"data.path", "data.workers", "teacher.path", "teacher.transform"})
-"""Keys that a resumed run may set anew: they say where the data lies, not what it is."""
 
 
 def train(
@@ -67,6 +64,7 @@ def train(
         first = ranks.rank == 0
         if first:
             recover_checkpoint(run / LAST)
+        gather_objects(None, ranks)  # before the others look
         with together(ranks):
             before = _resumable(run, config, resume)
             material = prepare(config, faces, validation)
@@ -125,17 +123,11 @@ def _resumable(run: Path, config: TrainConfig, resume: bool) -> CheckpointInfo |
     info = read_info(last)
     if not (last / OPTIMIZER).is_file():
         raise CheckpointError(f"{last / OPTIMIZER} is missing, so the run cannot be resumed; start a new one")
-    # What the configuration did not know yet when the run began had its default.
-    old, new = _flat(TrainConfig().to_dict()) | _flat(info.config), _flat(config.to_dict())
-    changed = [key for key in new if key not in MAY_CHANGE and new[key] != old.get(key)]
+    changed = changed_keys(info.config, config.to_dict())
     if changed:
-        key = changed[0]
+        key, old, new = changed[0]
         raise CheckpointError(
-            f"{last} was written with {key} = {old.get(key)!r}, now it is {new[key]!r}; resume with the "
-            "configuration of the run, or start a new one"
+            f"{last} was written with {key} = {old!r}, now it is {new!r}; resume with the configuration of the run, "
+            "or start a new one"
         )
     return info
-
-
-def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}

@@ -14,7 +14,7 @@ from edgeface.data import FaceSet
 from edgeface.errors import CheckpointError, ConfigError, DataError, EdgefaceError, TrainingError
 from edgeface.files import new_folder, sha256
 from edgeface.losses.ranks import ALONE, Ranks
-from edgeface.training.config import TrainConfig
+from edgeface.training.config import TrainConfig, changed_keys
 from edgeface.training.device import pick_device
 
 PATIENCE: Final = timedelta(hours=1)
@@ -24,6 +24,10 @@ LOST: Final = (
     "another process of this run ended or cannot be reached ({error}); its own message says why. The last checkpoint "
     "stays: go on with --resume, with as many processes as you like"
 )
+
+_ENDED: Final[list[Any]] = []
+"""Groups that were left, kept to the end of the process: the destructor of one waits, holding the interpreter's lock,
+for a thread of gloo that may need that lock to let go of its last message. Later that thread is idle."""
 
 
 @contextmanager
@@ -37,15 +41,17 @@ def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         ConfigError: the device does not exist, or the others cannot be found.
         TrainingError: another process died.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-    if count == 1:
+    if not is_one_of_many():
         yield ALONE, pick_device(device)
         return
+    count = int(os.environ["WORLD_SIZE"])
     if device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     chosen = pick_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // machine_share()))
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -63,12 +69,23 @@ def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
             raise
         raise TrainingError(LOST.format(error=_first_line(error))) from error
     finally:
+        _ENDED.append(distributed.group.WORLD)
         distributed.destroy_process_group()
+
+
+def is_one_of_many() -> bool:
+    """Return whether this process was started as one of several, as the variables of `torchrun` tell."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_first() -> bool:
+    """Return whether this process is the one that reports."""
+    return not is_one_of_many() or os.environ["RANK"] == "0"
 
 
 def machine_share() -> int:
     """Return how many processes of the run are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_one_of_many() else 1
 
 
 @contextmanager
@@ -77,6 +94,7 @@ def together(ranks: Ranks) -> Iterator[None]:
 
     Raises:
         EdgefaceError: the block's own error where it failed.
+        SystemExit: the first process fails in the same way, and says so.
         TrainingError: it failed in another process, whose message is told.
     """
     failed: EdgefaceError | None = None
@@ -85,6 +103,8 @@ def together(ranks: Ranks) -> Iterator[None]:
     except EdgefaceError as error:
         failed = error
     messages = gather_objects(str(failed) if failed else None, ranks)
+    if failed and ranks.rank and messages[0] == str(failed):
+        raise SystemExit(1)
     if failed:
         raise failed
     for rank, message in enumerate(messages):
@@ -103,8 +123,12 @@ def assert_same_run(ranks: Ranks, config: TrainConfig, faces: FaceSet, step: int
     content = "\n".join(f"{s.key}\t{s.identity}" for s in faces.samples)
     facts = (config.to_dict(), step, len(faces), len(faces.identities), sha256(content.encode()))
     for rank, theirs in enumerate(gather_objects(facts, ranks)):
-        if theirs[0] != facts[0]:
-            raise ConfigError(f"process {rank} of this run has another configuration; start all with the same command")
+        changed = changed_keys(facts[0], theirs[0])
+        if changed:
+            key, ours, other = changed[0]
+            raise ConfigError(
+                f"process {rank} of this run has {key} = {other!r}, this one {ours!r}; start all with the same command"
+            )
         if theirs[1] != step:
             raise CheckpointError(
                 f"process {rank} would go on from step {theirs[1]}, this one from {step}; all need the same --out, on "
