@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Memory and time of a step of ArcFace here and in pytorch-metric-learning, side by side.
+"""Memory and time of a step of ArcFace here, whole and sampled, and in pytorch-metric-learning, side by side.
 
     python scripts/bench_losses.py --classes 100000 --size 512 --batch 128 --device cpu
 
-Each is measured in a process of its own: forward and backward, the same inputs. Memory is what the step adds to the
-inputs and the class matrix: on a GPU the peak of torch's allocator, on a CPU the peak of the process by `ru_maxrss`.
-The time is the median of the repeats, measured in turns so that other load on the machine meets both.
+`sampled` is Partial FC: the faces' own classes and a tenth of the others (`--sample-rate`). Each is measured in a
+process of its own: forward and backward, the same inputs. Memory is what the step adds to the inputs and the class
+matrix: on a GPU the peak of torch's allocator, on a CPU the peak of the process by `ru_maxrss`. The time is the median
+of the repeats, measured in turns so that other load on the machine meets all.
 """
 
 import argparse
@@ -18,13 +19,20 @@ import time
 
 import torch
 
+OURS, SAMPLED, THEIRS = "edgeface", "edgeface sampled", "pytorch-metric-learning"
 
-def build(which: str, classes: int, size: int, device: str) -> torch.nn.Module:
+
+COMMON = ("classes", "size", "batch", "sample-rate", "device")
+
+
+def build(which: str, classes: int, args: argparse.Namespace) -> torch.nn.Module:
     torch.manual_seed(0)
-    if which == "edgeface":
+    size, device = args.size, args.device
+    if which in (OURS, SAMPLED):
         from edgeface.losses import ArcFace
 
-        return ArcFace(classes, size, scale=64.0).to(device)
+        rate = args.sample_rate if which == SAMPLED else 1.0
+        return ArcFace(classes, size, scale=64.0, sample_rate=rate).to(device)
     from pytorch_metric_learning.losses import ArcFaceLoss
 
     return ArcFaceLoss(classes, size, margin=28.6478897565, scale=64.0).to(device)
@@ -48,10 +56,10 @@ def peak_bytes(device: str) -> int:
 
 def measure(which: str, args: argparse.Namespace) -> None:
     """Answer each line on stdin with the seconds of a step; the first answer is the memory of one."""
-    loss = build(which, args.classes, args.size, args.device)
+    loss = build(which, args.classes, args)
     embeddings = torch.randn(args.batch, args.size, device=args.device, requires_grad=True)
     labels = torch.randint(0, args.classes, (args.batch,), device=args.device)
-    step(build(which, 10, args.size, args.device), embeddings, labels % 10)  # loads the kernels
+    step(build(which, 10, args), embeddings, labels % 10)  # loads the kernels
     before = peak_bytes(args.device)
     step(loss, embeddings, labels)
     matrix = args.classes * args.size * 4
@@ -71,14 +79,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--sample-rate", type=float, default=0.1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         measure(args.one, args)
         return
-    names = ("edgeface", "pytorch-metric-learning")
-    common = [f"--{key}={getattr(args, key)}" for key in ("classes", "size", "batch", "device")]
+    names = (OURS, SAMPLED, THEIRS)
+    common = [f"--{key}={getattr(args, key.replace('-', '_'))}" for key in COMMON]
     processes, memory = {}, {}
     for name in names:  # one after the other, so that the peaks do not meet
         processes[name] = subprocess.Popen(
@@ -100,13 +109,16 @@ def main() -> None:
     for name in names:
         ms = sorted(1000 * t for t in times[name])
         print(f"{name:24} {memory[name]['mb']:8.0f} MB  {statistics.median(ms):8.1f} ms  (fastest {ms[0]:.1f})")
-    ours, theirs = (memory[name]["mb"] for name in names)
-    total = (ours + memory[names[0]]["matrix_mb"]) / (theirs + memory[names[1]]["matrix_mb"])
-    print(f"memory: {ours / theirs:.2f} of theirs, {total:.2f} with the class matrix counted")
-    print(
-        f"speed: {statistics.median(times[names[1]]) / statistics.median(times[names[0]]):.2f} x theirs "
-        f"(fastest against fastest {min(times[names[1]]) / min(times[names[0]]):.2f} x)"
-    )
+    theirs = memory[THEIRS]
+    for name in (OURS, SAMPLED):
+        ours = memory[name]
+        total = (ours["mb"] + ours["matrix_mb"]) / (theirs["mb"] + theirs["matrix_mb"])
+        speed = statistics.median(times[THEIRS]) / statistics.median(times[name])
+        fastest = min(times[THEIRS]) / min(times[name])
+        print(
+            f"{name}: memory {ours['mb'] / theirs['mb']:.2f} of theirs, {total:.2f} with the class matrix counted; "
+            f"speed {speed:.2f} x theirs (fastest against fastest {fastest:.2f} x)"
+        )
 
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ def assert_same_run(ranks: Ranks, config: TrainConfig, faces: FaceSet, step: int
         ConfigError: the configuration differs.
         CheckpointError: the checkpoint to go on from differs.
     """
+    if ranks.count == 1:
+        return
     content = "\n".join(f"{s.key}\t{s.identity}" for s in faces.samples)
     facts = (config.to_dict(), step, len(faces), len(faces.identities), sha256(content.encode()))
     for rank, theirs in enumerate(gather_objects(facts, ranks)):
