@@ -24,10 +24,14 @@ def _window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
         if padding in ("SAME_UPPER", "SAME_LOWER"):
             result.append(-(-size // strides[axis]))
             continue
-        room = size + (pads[axis] + pads[axis + rank] if padding == "NOTSET" else 0) - span
+        before, after = (pads[axis], pads[axis + rank]) if padding == "NOTSET" else (0, 0)
+        room = size + before + after - span
         if room < 0:
             raise RuleError(f"a window of {span} does not fit into {size}")
-        steps = -(-room // strides[axis]) if call.integer("ceil_mode", 0) else room // strides[axis]
+        steps = room // strides[axis]
+        # Rounded up, but no window may begin in the padding at the end.
+        if call.integer("ceil_mode", 0) and room % strides[axis] and (steps + 1) * strides[axis] < size + before:
+            steps += 1
         result.append(steps + 1)
     return result
 

@@ -106,15 +106,19 @@ def _slice(call: Call) -> list[Extent]:
         starts, ends = call.whole(1), call.whole(2)
         axes = call.whole(3) if call.optional(3) is not None else list(range(len(starts)))
         steps = call.whole(4) if call.optional(4) is not None else [1] * len(starts)
-    cuts = [slice(None)] * rank
+    kept = [range(size) for size in extent.shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         place = axis_of(axis, rank)
-        # Python reads a negative end as counted from the back, ONNX as "before the first" once it is below -size.
-        below = step < 0 and end < -extent.shape[place]
-        cuts[place] = slice(start, None if below else end, step)
-    shape = [len(range(size)[cut]) for size, cut in zip(extent.shape, cuts, strict=True)]
+        kept[place] = _kept(extent.shape[place], start, end, step)
     values = extent.values
-    return known(shape, None if values is None else lambda: values[tuple(cuts)])
+    return known([len(places) for places in kept], None if values is None else lambda: values[np.ix_(*kept)])
+
+
+def _kept(size: int, start: int, end: int, step: int) -> range:
+    """Return the places that a slice keeps. Unlike Python, ONNX counts a negative number from the back only once."""
+    start, end = (place + size if place < 0 else place for place in (start, end))
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    return range(min(max(start, 0), high), min(max(end, low), high), step) if size else range(0)
 
 
 def _gather(call: Call) -> list[Extent]:
