@@ -209,7 +209,7 @@ def _typed_count(tensor: Message, typed: str) -> int:
 
 def _values(tensor: Message, raw: memoryview | None, dtype: str, typed: str) -> Values:
     if raw:
-        return np.frombuffer(raw, dtype)
+        return np.frombuffer(raw, dtype).copy()  # a view would keep the whole file in memory
     if typed in _FLOATS:
         return tensor.floats(typed, dtype)
     numbers = np.array(tensor.numbers(typed), np.int64)

@@ -1,5 +1,6 @@
 """Sizes and values of results of operators that make numbers, work on each number, or reduce."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Final
@@ -97,25 +98,29 @@ ELEMENTWISE: Final[dict[str, Rule]] = {
     "Div": _elementwise(_divide),
     "Mod": _elementwise(),
     "Pow": _elementwise(),
-    "Min": _elementwise(),
-    "Max": _elementwise(),
+    "PRelu": _elementwise(),  # onnxruntime lets the slope widen its result, against the specification
+    "Min": _elementwise(lambda *values: functools.reduce(np.minimum, values)),
+    "Max": _elementwise(lambda *values: functools.reduce(np.maximum, values)),
     "Sum": _elementwise(),
     "Mean": _elementwise(),
-    "And": _elementwise(),
-    "Or": _elementwise(),
+    "And": _elementwise(np.logical_and),
+    "Or": _elementwise(np.logical_or),
     "Equal": _elementwise(np.equal),
-    "Greater": _elementwise(),
-    "GreaterOrEqual": _elementwise(),
-    "Less": _elementwise(),
-    "LessOrEqual": _elementwise(),
+    "Greater": _elementwise(np.greater),
+    "GreaterOrEqual": _elementwise(np.greater_equal),
+    "Less": _elementwise(np.less),
+    "LessOrEqual": _elementwise(np.less_equal),
     "Where": _elementwise(np.where),
+    "Ceil": _elementwise(np.ceil),
+    "Floor": _elementwise(np.floor),
+    "Neg": _elementwise(np.negative),
 }
-"""Operators on tensors that are broadcast to one shape."""
+"""Operators on each number of tensors that are broadcast to one shape."""
 
 _SAME_SHAPE: Final = (
-    "Abs BatchNormalization Ceil Celu Clip DequantizeLinear Dropout Elu Erf Exp Floor Gelu GroupNormalization "
+    "Abs BatchNormalization Celu Clip DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
     "HardSigmoid HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish "
-    "Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Tanh "
+    "Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Tanh "
     "ThresholdedRelu"
 )
 """Operators whose result has the shape of the first input."""

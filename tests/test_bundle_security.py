@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeface.errors import BundleError, ConfigError, EdgefaceError
+from edgeface.export.card import model_card
 from edgeface.files import sha256
 from edgeface.images import write_image
-from edgeface.manifest import MAX_FILE_BYTES, FileEntry
+from edgeface.manifest import MAX_FILE_BYTES, Calibration, FileEntry, Licences
 from edgeface.runtime.archive import Folder, Zip
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle, open_for_signing
 from edgeface.runtime.embedder import bundle_embedder
@@ -552,3 +553,20 @@ def test_a_hostile_foreign_network_is_one_line(tmp_path, picture):
     (tmp_path / "n.onnx").write_bytes(data)
     shape = ["--input-layout", "nchw", "--channel-order", "rgb", "--mean", "0", "--scale", "1"]
     fails(message, "eval", tmp_path / "n.onnx", "--data", picture.parent, *shape)
+
+
+def test_the_card_says_what_may_not_be_shipped(bundle):
+    manifest = open_bundle(bundle).manifest
+    card = model_card(manifest)
+    assert manifest.space in card and "edgeface bundle verify BUNDLE --key KEY.pub" in card
+    assert "Do not ship this" in card and "allowed with the weights and the training data;" in card
+    stated = manifest.model_copy(
+        update={
+            "licences": Licences(weights="MIT", data="CC-BY-4.0"),
+            "calibration": Calibration(source="200 faces", images=200, sha256="c" * 64),
+            "tools": {"torch": "2.13"},
+        }
+    )
+    card = model_card(stated)
+    assert "Do not ship" not in card and "- training data: CC-BY-4.0" in card
+    assert "c" * 64 in card and "- made with: torch 2.13" in card

@@ -79,6 +79,12 @@ X = zeros(2, 6, 5, 7)
 CASES = [
     ("Relu", [X], [], {}, {}),
     ("PRelu", [X], [zeros(6, 1, 1)], {}, {}),
+    ("PRelu", [zeros(3, 1)], [zeros(1, 4)], {}, {}),
+    ("Floor", [], [np.array([1.5, -1.5], np.float32)], {}, {}),
+    ("Ceil", [], [np.array([1.5, -1.5], np.float32)], {}, {}),
+    ("Neg", [], [np.array([3, -4], I64)], {}, {}),
+    ("Min", [], [np.array([3, 4], I64), np.array([9], I64), np.array([4, 3], I64)], {}, {}),
+    ("Less", [], [np.array([3, 4], I64), np.array([4], I64)], {}, {}),
     ("Clip", [X], [np.float32(0), np.float32(6)], {}, {}),
     ("Softmax", [X], [], {"axis": 1}, {}),
     ("BatchNormalization", [X], [zeros(6)] * 4, {}, {}),
@@ -209,6 +215,52 @@ def test_resized_sides_are_those_of_onnxruntime(side, thousandths):
     scales = np.array([thousandths / 250], np.float32)
     told, made = foretold("Resize", [zeros(side)], [None, scales], {"mode": "nearest"})
     assert abs(told[0].count - made[0].size) <= 1  # float32 against float64, at whole numbers
+
+
+NAMES = st.sampled_from(["x", "a", "b", "c", "t0", "t1", "t2", "t3", ""])
+ATTRIBUTE_NAMES = (
+    "axis axes perm pads strides dilations kernel_shape auto_pad group ceil_mode to value value_ints value_float start "
+    "end starts ends keepdims blocksize split scales mode transA allowzero noop_with_empty_axes"
+)
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(ATTRIBUTE_NAMES.split()),
+    st.one_of(
+        st.integers(-3, 9),
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(width=32),
+        st.sampled_from(["", "SAME_UPPER", "VALID", "x"]),
+        st.lists(st.integers(-2, 4), min_size=1, max_size=8),
+        st.lists(st.floats(width=32), min_size=1, max_size=4),
+        st.just(numpy_helper.from_array(np.array([2], I64))),
+    ),
+    max_size=3,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(OPERATORS)), st.lists(NAMES, max_size=5), st.integers(1, 3), ATTRIBUTES),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.one_of(st.integers(-3, 9), st.integers(-(2**63), 2**63 - 1)), max_size=5),
+    st.lists(st.floats(width=32), max_size=4),
+    st.lists(st.one_of(st.integers(0, 9), st.just("free")), max_size=5),
+    st.sampled_from([7, 9, 10, 11, 13, 18]),
+)
+@settings(max_examples=600, deadline=None)
+def test_any_graph_of_these_operators_is_judged(nodes, integers, floats, shape, opset):
+    """Whatever their inputs and attributes: a network is fit or refused, and nothing else happens."""
+    made = [
+        helper.make_node(op_type, inputs, [f"t{index}", *(f"o{index}{k}" for k in range(1, outputs))], **attributes)
+        for index, (op_type, inputs, outputs, attributes) in enumerate(nodes)
+    ]
+    constants = {"a": np.array(integers, I64), "b": np.array(floats, np.float32), "c": zeros(2, 3, 2, 2)}
+    data = network(made, {"x": shape}, ("t0",), constants, opset=opset).SerializeToString()
+    try:
+        inspect_model(data).check_sizes({"x": tuple(5 if size == "free" else size for size in shape)})
+    except BundleError as error:
+        assert "\n" not in str(error)
 
 
 def admit(data, name):
