@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgeface import __version__
+from edgeface.commands import console
 from edgeface.commands.bundle import (
     bundle_inspect_command,
     bundle_keygen_command,
@@ -35,7 +36,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EdgefaceError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {console.printable(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(1) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]

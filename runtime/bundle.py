@@ -88,9 +88,12 @@ class Bundle:
         Raises:
             BundleError: as `read` and `edgeface.runtime.inspection.inspect_model`.
         """
+        networks = {entry.file for entry in self.manifest.precisions.values()}
+        if self.manifest.detector is not None:
+            networks.add(self.manifest.detector.file)
         for name in self.manifest.files:
             data = self.read(name)
-            if name.endswith(".onnx"):
+            if name in networks or name.endswith(".onnx"):
                 inspect_model(data, f"{name} of bundle {self.path}")
 
 

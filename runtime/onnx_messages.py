@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from edgeface.runtime.wire import FIXED32, FIXED64, LENGTH, VARINT, WireError, WireReader, count_varints, signed
 
+MAX_TEXT_BYTES: Final = 4096
+
 Values = npt.NDArray[Any]
 
 
@@ -157,7 +159,9 @@ class Message:
         return next(iter(self.views(name)), None)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return each occurrence of a field as text."""
+        """Return each occurrence of a field as text, which names and the like are; they are short."""
+        if any(len(view) > MAX_TEXT_BYTES for view in self.views(name)):
+            raise WireError(f"{name} is longer than {MAX_TEXT_BYTES} bytes")
         try:
             return tuple(str(view, "utf-8") for view in self.views(name))
         except UnicodeDecodeError:

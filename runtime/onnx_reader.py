@@ -85,6 +85,9 @@ _TYPES: Final[dict[int, tuple[str, str]]] = {
 
 _FLOATS: Final = {"float_data": "<f4", "double_data": "<f8"}
 _DATA_FIELDS: Final = ("raw_data", *_FLOATS, "int32_data", "int64_data", "uint64_data")
+_ORT_MAGIC: Final = b"ORTM"
+"""By these bytes onnxruntime tells its own format from ONNX. A file can be both, and then holds two networks."""
+
 _INT64: Final = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -94,6 +97,8 @@ def read_model(data: bytes, name: str = "model") -> Model:
     Raises:
         BundleError: the bytes are not ONNX, are truncated or malformed, or hold something that is refused.
     """
+    if data[4:8] == _ORT_MAGIC:
+        raise BundleError(f"{name} is not a network that edgeface accepts: it is marked as ORT format; give ONNX")
     try:
         return _model(WireReader(), memoryview(data))
     except WireError as error:

@@ -135,6 +135,7 @@ def _create(model: bytes, inspected: Inspected, provider: str, threads: int, nam
     options.log_severity_level = 3  # errors; what we need to know is asked for below
     # A camera loop waits for frames most of the time; spinning threads would burn a core meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was inspected; it would guess
     providers = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers)

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from edgeface.errors import BundleError, ConfigError, EdgefaceError
 from edgeface.export.card import model_card
@@ -27,7 +28,7 @@ from edgeface.runtime.recognizer import open_recognizer
 from edgeface.runtime.signature import KEY_VARIABLE, PREFIX, fingerprint, read_public_key, sign_manifest
 from edgeface.runtime.signing import make_key, read_private_key, sign_bundle
 from tests.test_cli import fails, run
-from tests.test_inspection import HOSTILE
+from tests.test_inspection import HOSTILE, network
 from tests.test_runtime_bundle import write_bundle
 
 
@@ -546,6 +547,18 @@ def test_a_hostile_detector_file_is_one_line(bundle, picture, tmp_path, what):
     data, message = HOSTILE[what]
     (tmp_path / "d.onnx").write_bytes(data)
     fails(message, "verify", picture, picture, "--bundle", bundle, "--detector", tmp_path / "d.onnx")
+
+
+def test_names_in_hostile_files_are_shown_and_not_obeyed(bundle, picture, tmp_path):
+    """A name that would clear the screen and write "ok"."""
+    node = helper.make_node("Loop\x1b[2J\nok", ["x"], ["y"])
+    (tmp_path / "d.onnx").write_bytes(network([node], {"x": (1,)}).SerializeToString())
+    line = fails("operator Loop", "verify", picture, picture, "--bundle", bundle, "--detector", tmp_path / "d.onnx")
+    assert "\x1b" not in line and r"\x1b[2J" in line
+    facts = json.loads((bundle / "manifest.json").read_text()) | {"name": "toy\x1b[2J"}
+    (bundle / "manifest.json").write_text(json.dumps(facts))
+    printed = run("bundle", "inspect", bundle).stdout
+    assert "\x1b" not in printed and r"toy\x1b[2J" in printed
 
 
 def test_a_hostile_foreign_network_is_one_line(tmp_path, picture):

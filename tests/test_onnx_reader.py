@@ -219,6 +219,8 @@ SMUGGLED = {
     ),
     "text": (model_with_tensor(field(2, 0, b"\x08")), "data type 8"),
     "sparse weights": (field(1, 0, b"\x08") + field(7, 2, field(15, 2, b"")), "sparse"),
+    "a file in two formats": (field(2, 2, b"xxORTM") + valid_model(), "ORT format"),
+    "a name of a megabyte": (model_with_tensor(field(8, 2, bytes(1 << 20))), "name is longer than 4096 bytes"),
     "no graph": (field(1, 0, b"\x08"), "no graph"),
 }
 

@@ -86,7 +86,7 @@ def bundle_verify_command(
         )
         return
     for name in unlisted:
-        typer.echo(f"note: {name} is not in the manifest; it is never read", err=True)
+        typer.echo(f"note: {console.printable(name)} is not in the manifest; it is never read", err=True)
     typer.echo(f"{bundle} is whole: {len(opened.manifest.files)} files, {_signed(opened)}")
 
 
