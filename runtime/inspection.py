@@ -15,7 +15,7 @@ from typing import Final
 
 from edgeface.errors import BundleError
 from edgeface.runtime.onnx_reader import Model, Node, read_model
-from edgeface.runtime.shape_layers import LAYERS, multiply_adds
+from edgeface.runtime.shape_layers import LAYERS, multiply_adds, unrolled
 from edgeface.runtime.shape_moves import MOVING
 from edgeface.runtime.shape_values import CREATING, ELEMENTWISE
 from edgeface.runtime.shapes import Call, Extent, Rule, RuleError, Shape, UnboundedError
@@ -31,6 +31,8 @@ MAX_LIVE: Final = 1 << 29
 """Numbers that are needed at the same time, without weights: 2 GiB of float32."""
 MAX_WORK: Final = 1 << 41
 """Multiply-adds in one run: some minutes. An iResNet-200 on a batch of 32 makes 0.8e12, a third of it."""
+MAX_UNROLLED: Final = 1 << 31
+"""Numbers in the windows of one convolution on one image: 2 GiB in int8, which is where they are laid out."""
 IR_VERSIONS: Final = range(3, 14)
 OPSETS: Final = range(7, 27)
 
@@ -167,13 +169,17 @@ def _results(
     call = Call(node, tuple(tensors[used] if used else None for used in node.inputs), opset)
     try:
         results = OPERATORS[node.op_type](call)
-        effort = multiply_adds(call, results)
+        effort, windows = multiply_adds(call, results), unrolled(call, results)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         # RuleError says what is wrong; the others come from attributes and shapes that no exporter writes.
         if guessed and not isinstance(error, UnboundedError):
             return unknown, 0
         reason = str(error) if isinstance(error, RuleError) else "its attributes do not fit its inputs"
         raise BundleError(f"{_label(node)} of {name} is refused: {reason}") from None
+    if windows > MAX_UNROLLED:
+        raise BundleError(
+            f"{_label(node)} of {name} would lay out windows of {windows} numbers; allowed are {MAX_UNROLLED}"
+        )
     if len(results) < len(node.outputs):
         raise BundleError(f"{_label(node)} of {name} has {len(node.outputs)} outputs; export it again")
     return list(results), effort

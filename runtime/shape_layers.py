@@ -93,6 +93,16 @@ def multiply_adds(call: Call, results: Sequence[Extent]) -> int:
             return made + sum(extent.count for extent in call.inputs if extent is not None)
 
 
+def unrolled(call: Call, results: Sequence[Extent]) -> int:
+    """Return how many numbers a convolution of one image works on once its windows are laid out one by one.
+
+    onnxruntime lays them all out for int8, and piece by piece for floating point.
+    """
+    if call.node.op_type != "Conv":
+        return 0
+    return math.prod(call.input(1).shape[1:]) * math.prod(results[0].shape[2:])
+
+
 LAYERS: Final[dict[str, Rule]] = {
     "AveragePool": _pool,
     "Conv": _conv,

@@ -316,6 +316,10 @@ HOSTILE = {
              constants={"s": [MAX_TENSOR // 2]}),
         f"at once.*{MAX_LIVE}",
     ),
+    "a convolution with windows of gigabytes": (
+        bomb(of("Conv", ["x", "w"], pads=[100] * 4), constants={"w": zeros(1, 1, 201, 201)}, shape=(1, 1, 256, 256)),
+        "would lay out windows of 2647719936 numbers",
+    ),
     "a size that depends on data": (
         bomb(of("Cast", ["x"], "s", to=7), of("ConstantOfShape", ["s"]), shape=(1,)),
         "depends on data",
@@ -384,15 +388,20 @@ def test_sizes_are_judged_again_for_each_size_of_the_input():
 
 
 def test_work_is_limited():
-    side = 4096
-    nodes = [of("Conv", ["x", "w"], pads=[100] * 4)]
-    model = network(nodes, {"x": (1, 1, side, side)}, constants={"w": zeros(1, 1, 201, 201)})
-    inspect_model(model.SerializeToString())  # 0.7e12
-    nodes = [of("Conv", [f"t{i}" if i else "x", "w"], f"t{i + 1}", pads=[100] * 4) for i in range(4)]
-    nodes.append(of("Relu", ["t4"]))
-    model = network(nodes, {"x": (1, 1, side, side)}, constants={"w": zeros(1, 1, 201, 201)})
-    with pytest.raises(BundleError, match="multiply-adds"):
-        inspect_model(model.SerializeToString())
+    """Each of the products of 2^13 x 2^13 matrices is within the limits of its own; five of them are not."""
+    wide = [of("Expand", ["x", "s"], "t0")]
+    for count, fits in ((3, True), (5, False)):
+        nodes = [
+            *wide,
+            *(of("MatMul", [f"t{i}", f"t{i}"], f"t{i + 1}") for i in range(count)),
+            of("Relu", [f"t{count}"]),
+        ]
+        data = bomb(*nodes, constants={"s": [1 << 13, 1 << 13]}, shape=(1, 1))
+        if fits:
+            inspect_model(data)
+        else:
+            with pytest.raises(BundleError, match="multiply-adds"):
+                inspect_model(data)
 
 
 def test_a_network_for_another_size_than_guessed_is_judged_when_it_runs():
