@@ -7,6 +7,14 @@ import typer
 from typer.core import TyperGroup
 
 from edgeface import __version__
+from edgeface.commands import console
+from edgeface.commands.bundle import (
+    bundle_inspect_command,
+    bundle_keygen_command,
+    bundle_pack_command,
+    bundle_sign_command,
+    bundle_verify_command,
+)
 from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
@@ -28,7 +36,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EdgefaceError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {console.printable(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(1) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
@@ -99,6 +107,19 @@ gallery = typer.Typer(
 gallery.command("list")(gallery_list_command)
 gallery.command("remove")(gallery_remove_command)
 app.add_typer(gallery, name="gallery")
+
+bundle = typer.Typer(
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    help="Look into bundles, check, sign and pack them.",
+)
+bundle.command("inspect")(bundle_inspect_command)
+bundle.command("verify")(bundle_verify_command)
+bundle.command("keygen")(bundle_keygen_command)
+bundle.command("sign")(bundle_sign_command)
+bundle.command("pack")(bundle_pack_command)
+app.add_typer(bundle, name="bundle")
 
 data = typer.Typer(
     no_args_is_help=True,

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a temporary file beside it is flushed to disk, then takes its name."""
+def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Write a file atomically: a temporary file beside it is flushed to disk, then takes its name.
+
+    `mode` is its permissions, those of any new file by default; it never had wider ones.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -18,7 +21,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+        os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)  # mkstemp makes files private
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

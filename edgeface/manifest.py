@@ -9,12 +9,26 @@ from edgeface.errors import BundleError
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
+SIGNATURE_NAME: Final = "manifest.sig"
+
+MAX_MANIFEST_BYTES: Final = 1 << 22
+MAX_FILES: Final = 100
+MAX_FILE_BYTES: Final = 1 << 30
+"""No file of a bundle may be larger: protobuf's limit is 2 GB, and face networks are far smaller."""
 
 Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-_SAFE_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+NOT_STATED: Final = "not stated"
+"""The licence of what nobody gave one for."""
+
+_SAFE_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether a file of this name stays in its folder, whatever the system: no separators, no leading dot."""
+    return _SAFE_NAME.match(name) is not None
 
 
 class _Record(BaseModel):
@@ -25,7 +39,7 @@ class FileEntry(_Record):
     """One file of the bundle. `bytes` is its size."""
 
     sha256: Sha256
-    bytes: int = Field(ge=1)
+    bytes: int = Field(ge=1, le=MAX_FILE_BYTES)
 
 
 class EmbedderContract(_Record):
@@ -118,11 +132,11 @@ class Calibration(_Record):
 
 
 class Licences(_Record):
-    """SPDX identifiers or plain words for each thing that has a licence of its own."""
+    """SPDX identifiers or plain words for each thing that has a licence of its own; see `NOT_STATED`."""
 
     code: str = "MIT"
-    weights: str = "not stated"
-    data: str = "not stated"
+    weights: str = NOT_STATED
+    data: str = NOT_STATED
 
 
 class Manifest(_Record):
@@ -144,13 +158,13 @@ class Manifest(_Record):
     origin: dict[str, str | int | float | None] = {}
     tools: dict[str, str] = {}
     licences: Licences = Licences()
-    files: dict[str, FileEntry]
+    files: dict[str, FileEntry] = Field(max_length=MAX_FILES)
 
     @field_validator("files")
     @classmethod
     def _names_are_plain(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         for name in files:
-            if not _SAFE_NAME.match(name) or name == MANIFEST_NAME:
+            if not is_plain_name(name) or name in (MANIFEST_NAME, SIGNATURE_NAME):
                 raise ValueError(f"{name!r} is not a plain file name")
         return files
 

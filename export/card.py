@@ -1,6 +1,6 @@
 """The model card: the manifest in words."""
 
-from edgeface.manifest import Manifest
+from edgeface.manifest import NOT_STATED, Licences, Manifest
 
 
 def model_card(manifest: Manifest) -> str:
@@ -11,13 +11,16 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"Face embedder: {contract.size} x {contract.size} aligned {contract.channel_order} faces in, "
         f"{contract.dimension} numbers out, compared by cosine. "
-        f"Embedding space `{manifest.space[:12]}`; only templates of this space can be compared.",
+        f"Embedding space `{manifest.space}`; only templates of this space can be compared.",
         "",
         "## Where it comes from",
         "",
         *(f"- {key}: {value}" for key, value in manifest.origin.items()),
-        f"- licences: code {manifest.licences.code}; weights {manifest.licences.weights}; "
-        f"training data {manifest.licences.data}",
+        *_making_lines(manifest),
+        "",
+        "## Licences",
+        "",
+        *_licence_lines(manifest.licences),
         "",
         "## What it scores",
         "",
@@ -31,6 +34,12 @@ def model_card(manifest: Manifest) -> str:
         "",
         *_threshold_lines(manifest),
         "",
+        "## Is it the one that was made?",
+        "",
+        "`manifest.json` lists the size and SHA-256 of every file, and nothing is opened that differs. Whether the "
+        "manifest itself is the maker's only a signature tells: `edgeface bundle verify BUNDLE --key KEY.pub` checks "
+        "it and names the key. This card is written before the bundle is signed, so it cannot say by whom.",
+        "",
         "## Limits",
         "",
         "- A printed photograph or a screen is a face to this model: it does not detect spoofing.",
@@ -39,6 +48,31 @@ def model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _making_lines(manifest: Manifest) -> list[str]:
+    lines = []
+    if manifest.calibration is not None:
+        calibration = manifest.calibration
+        lines.append(f"- calibrated on: {calibration.source}; SHA-256 of their pixels `{calibration.sha256}`")
+    lines.append(f"- format: ONNX opset {manifest.opset}, IR version {manifest.ir_version}")
+    if manifest.tools:
+        lines.append("- made with: " + ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()))
+    return lines
+
+
+def _licence_lines(licences: Licences) -> list[str]:
+    stated = {"code": licences.code, "weights": licences.weights, "training data": licences.data}
+    lines = [f"- {what}: {licence}" for what, licence in stated.items()]
+    unknown = [what for what, licence in stated.items() if licence == NOT_STATED]
+    if unknown:
+        lines += [
+            "",
+            f'**Do not ship this.** "{NOT_STATED.capitalize()}" means that whoever exported it did not say what is '
+            f"allowed with the {' and the '.join(unknown)}; without a licence nothing is. Find out, and export again "
+            "with `--weights-licence` and `--data-licence`.",
+        ]
+    return lines
 
 
 def _precision_row(manifest: Manifest, name: str) -> str:

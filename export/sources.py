@@ -14,6 +14,7 @@ from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
 from edgeface.export.tracing import DEFAULT_OPSET
 from edgeface.files import sha256
+from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.session import open_session
 from edgeface.training.checkpoint import load_backbone
 
@@ -77,6 +78,7 @@ def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAU
 
     Raises:
         ExportError: it is missing, not ONNX, or cannot be adapted.
+        BundleError: it is not a network that inspection lets run.
     """
     try:
         data = path.read_bytes()
@@ -87,6 +89,7 @@ def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAU
         raise ExportError(f"network {path} cannot be read: {error.strerror}") from error
     except DecodeError as error:
         raise ExportError(f"{path} is not an ONNX file ({len(data)} bytes): {error}") from None
+    inspect_model(data, str(path))  # before onnx's converters, which are native code, work on it
     adapted = adapt(model, preprocessing, opset)
     original = ForeignEmbedder(path, preprocessing, provider="cpu")
     origin: dict[str, str | int | float | None] = {

@@ -1,15 +1,15 @@
 """Opening a bundle: every byte that is used was hashed first."""
 
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from edgeface.errors import BundleError
 from edgeface.files import sha256
-from edgeface.manifest import MANIFEST_NAME, Manifest
-
-MAX_FILE_BYTES: Final = 1 << 30
-"""No file of a bundle may be larger: protobuf's limit is 2 GB, and face networks are far smaller."""
+from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from edgeface.runtime.archive import Container, Zip, open_container
+from edgeface.runtime.inspection import inspect_model
+from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
 
 DEFAULT_BUNDLE: Final = Path(__file__).parent / "bundles" / "default"
 BUILT_IN_DETECTOR: Final = Path(__file__).parent / "bundles" / "detector.onnx"
@@ -18,9 +18,14 @@ BUILT_IN_DETECTOR: Final = Path(__file__).parent / "bundles" / "detector.onnx"
 class Bundle:
     """A verified bundle. Its files are read, checked against their hashes and handed out as bytes."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
+    def __init__(self, container: Container, manifest_bytes: bytes, signed_by: str | None) -> None:
+        self.path = container.path
+        self.manifest = Manifest.parse(manifest_bytes, f"{container.path / MANIFEST_NAME}")
+        self.manifest_bytes = manifest_bytes
+        """The manifest as it was read, which is what a signature is over."""
+        self.signed_by = signed_by
+        """Fingerprint of the key that signed the manifest, or None."""
+        self._container = container
 
     def read(self, name: str) -> bytes:
         """Return the content of a file of the bundle.
@@ -31,7 +36,7 @@ class Bundle:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"bundle {self.path} does not list {name}; it has: {', '.join(self.manifest.files)}")
-        data = _read(self.path, name)
+        data = self._container.read(name, entry.bytes)
         if len(data) != entry.bytes:
             raise BundleError(
                 f"{name} of bundle {self.path} has {len(data)} bytes, its manifest says {entry.bytes}; copy it again"
@@ -68,22 +73,61 @@ class Bundle:
         """Turn `auto` into the precision that was measured to be the fastest; any other name stays as it is."""
         return self.manifest.fastest_precision() if precision == "auto" else precision
 
+    def unlisted(self) -> tuple[str, ...]:
+        """Return the names of what lies in the bundle but not in its manifest. It is never read."""
+        known = {*self.manifest.files, MANIFEST_NAME, SIGNATURE_NAME}
+        return tuple(name for name in self._container.names() if name not in known)
+
+    def signature(self) -> bytes | None:
+        """Return the content of the signature file, None if there is none."""
+        return _signature(self._container)
+
     def verify(self) -> None:
-        """Check the size and hash of every file that the manifest lists.
+        """Check the size and hash of every file that the manifest lists, and inspect every network.
 
         Raises:
-            BundleError: as `read`.
+            BundleError: as `read` and `edgeface.runtime.inspection.inspect_model`.
         """
+        networks = {entry.file for entry in self.manifest.precisions.values()}
+        if self.manifest.detector is not None:
+            networks.add(self.manifest.detector.file)
         for name in self.manifest.files:
-            self.read(name)
+            data = self.read(name)
+            if name in networks or name.endswith(".onnx"):
+                inspect_model(data, f"{name} of bundle {self.path}")
 
 
-def open_bundle(path: Path | str) -> Bundle:
+def open_bundle(path: Path | str, *, require_keys: Sequence[Path] = ()) -> Bundle:
     """Open a bundle: a folder, a zip of one, or the word `default`.
 
+    Args:
+        path: where it lies; a link to a bundle will do.
+        require_keys: public key files of which one must have signed it; if there are none, those that the environment
+            variable EDGEFACE_REQUIRE_KEY names count, see `edgeface.runtime.signature`.
+
     Raises:
-        BundleError: there is no bundle, or its manifest is not valid.
+        BundleError: there is no bundle, its signature is not the required one or does not fit, its manifest is not
+            valid, or it is a zip with entries that do not belong there.
+        ConfigError: a required key cannot be read.
     """
+    trusted = required_keys(require_keys)
+    container = _find(path)
+    manifest = container.read(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    # Before the manifest is parsed: what nobody trusted signed is not even read.
+    return _open(container, manifest, check_signature(manifest, _signature(container), trusted, str(container.path)))
+
+
+def open_for_signing(path: Path | str) -> Bundle:
+    """Open a bundle whatever its signature says, because it is to get a new one.
+
+    Raises:
+        BundleError: as `open_bundle`, but for the signature.
+    """
+    container = _find(path)
+    return _open(container, container.read(MANIFEST_NAME, MAX_MANIFEST_BYTES), None)
+
+
+def _find(path: Path | str) -> Container:
     if str(path) == "default":
         path = DEFAULT_BUNDLE
         if not path.exists():
@@ -93,26 +137,19 @@ def open_bundle(path: Path | str) -> Bundle:
     path = Path(path)
     if not path.exists():
         raise BundleError(f"bundle not found: {path}; make one with `edgeface export`")
-    return Bundle(path, Manifest.parse(_read(path, MANIFEST_NAME), f"{path / MANIFEST_NAME}"))
+    return open_container(path)
 
 
-def _read(bundle: Path, name: str) -> bytes:
-    """Read one file of a folder or zip. `name` is a plain file name, so it cannot leave the bundle."""
-    try:
-        if bundle.is_dir():
-            file = bundle / name
-            if file.is_symlink():
-                raise BundleError(f"{name} of bundle {bundle} is a symbolic link; bundles hold plain files only")
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise BundleError(f"{name} of bundle {bundle} is larger than {MAX_FILE_BYTES} bytes; refused")
-            return file.read_bytes()
-        with zipfile.ZipFile(bundle) as archive:
-            if archive.getinfo(name).file_size > MAX_FILE_BYTES:
-                raise BundleError(f"{name} of bundle {bundle} is larger than {MAX_FILE_BYTES} bytes; refused")
-            return archive.read(name)
-    except (FileNotFoundError, KeyError):
-        raise BundleError(f"{name} is missing from bundle {bundle}; copy or export the bundle again") from None
-    except zipfile.BadZipFile as error:
-        raise BundleError(f"{bundle} is neither a bundle folder nor an intact zip of one: {error}") from None
-    except OSError as error:
-        raise BundleError(f"{name} of bundle {bundle} cannot be read: {error.strerror}") from error
+def _open(container: Container, manifest: bytes, signed_by: str | None) -> Bundle:
+    bundle = Bundle(container, manifest, signed_by)
+    if isinstance(container, Zip) and (stray := bundle.unlisted()):
+        raise BundleError(
+            f"zip {container.path} has an entry {stray[0]} that its manifest does not list; pack the bundle again"
+        )
+    return bundle
+
+
+def _signature(container: Container) -> bytes | None:
+    if SIGNATURE_NAME not in container.names():
+        return None
+    return container.read(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)

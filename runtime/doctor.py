@@ -1,6 +1,7 @@
 """What this machine can do, and what is wrong with it."""
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +25,12 @@ _PACKAGES: Final = (
 )
 
 
-def examine(bundle: str | None = None, gallery: Path | None = None) -> dict[str, Any]:
+def examine(
+    bundle: str | None = None, gallery: Path | None = None, require_keys: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Examine the machine; and a bundle and a gallery if they are named.
+
+    `require_keys` are as in `edgeface.runtime.bundle.open_bundle`.
 
     Returns:
         The facts of `edgeface doctor --json`. Problems are facts too: nothing is raised for them.
@@ -35,7 +40,7 @@ def examine(bundle: str | None = None, gallery: Path | None = None) -> dict[str,
         "cameras": [{"index": camera.index, "name": camera.name} for camera in list_cameras()],
         "display": has_display(),
         "processor": f"{platform.machine()}{_extensions()}",
-        "bundle": None if bundle is None else _check_bundle(bundle),
+        "bundle": None if bundle is None else _check_bundle(bundle, require_keys),
         "gallery": None if gallery is None else _check_gallery(gallery),
         "versions": {"python": platform.python_version()} | _versions(),
     }
@@ -49,15 +54,22 @@ def _providers() -> list[dict[str, Any]]:
     return [{"name": status.name, "works": status.works, "why": status.why} for status in statuses]
 
 
-def _check_bundle(path: str) -> dict[str, Any]:
+def _check_bundle(path: str, require_keys: Sequence[Path]) -> dict[str, Any]:
     try:
-        opened = open_bundle(path)
+        opened = open_bundle(path, require_keys=require_keys)
         opened.verify()
         for precision in opened.manifest.precisions:
             bundle_embedder(opened, precision=precision, provider="cpu")
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
-    return {"ok": True, "why": None, "name": opened.manifest.name, "precisions": list(opened.manifest.precisions)}
+    return {
+        "ok": True,
+        "why": None,
+        "name": opened.manifest.name,
+        "precisions": list(opened.manifest.precisions),
+        "signed_by": opened.signed_by,
+        "unlisted": list(opened.unlisted()),
+    }
 
 
 def _check_gallery(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A bundle opened for work: detector, embedder and threshold together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
+from edgeface.runtime.signature import refuse_loose
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def open_recognizer(
     detector: Path | None = None,
     min_score: float | None = None,
     max_side: int = 640,
+    require_keys: Sequence[Path] = (),
 ) -> Recognizer:
     """Open a bundle for work.
 
@@ -104,12 +107,16 @@ def open_recognizer(
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
+        require_keys: as `edgeface.runtime.bundle.open_bundle`; a detector of one's own is refused with them.
 
     Raises:
-        BundleError: the bundle cannot be used, or has no detector or threshold and none was given.
+        BundleError: the bundle cannot be used or is not signed as it must be, or it has no detector or threshold and
+            none was given.
         ProviderError: the provider cannot run here.
     """
-    opened = open_bundle(bundle)
+    if detector is not None:
+        refuse_loose(detector, require_keys)
+    opened = open_bundle(bundle, require_keys=require_keys)
     embedder, chosen = bundle_embedder(opened, precision=precision, provider=provider, threads=threads)
     if threshold is None:
         stored = opened.manifest.threshold_for(chosen, fmr)

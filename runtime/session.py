@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, MissingPackageError, ProviderError, UnknownNameError
+from edgeface.runtime.inspection import Inspected, inspect_model
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ class ProviderStatus:
 class Session:
     """One loaded network. Make it with `open_session`."""
 
-    def __init__(self, session: Any, provider: str, why: str) -> None:
+    def __init__(self, session: Any, inspected: Inspected, provider: str, why: str) -> None:
         self._session = session
+        self._inspected = inspected
         self.provider = provider
         """Short name of the provider that runs the network."""
         self.why = why
@@ -53,7 +55,12 @@ class Session:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Run the network once; returns its outputs in the order of `outputs`."""
+        """Run the network once; returns its outputs in the order of `outputs`.
+
+        Raises:
+            BundleError: for inputs of these sizes the network would exceed a limit of `edgeface.runtime.inspection`.
+        """
+        self._inspected.check_sizes({name: array.shape for name, array in feeds.items()})
         results: list[npt.NDArray[Any]] = self._session.run(None, dict(feeds))
         return results
 
@@ -78,7 +85,7 @@ def open_session(model: bytes, *, provider: str = "auto", threads: int = 1, name
     here that is an error for a provider asked by name, and a logged reason for `auto`.
 
     Args:
-        model: the ONNX file's bytes, already verified; external data is never read.
+        model: the ONNX file's bytes, already verified. They are inspected before onnxruntime sees them.
         provider: `auto` or a key of `PROVIDERS`.
         threads: number of CPU threads, 0 for one a core. They sleep while there is nothing to do.
         name: what to call the network in an error.
@@ -86,17 +93,18 @@ def open_session(model: bytes, *, provider: str = "auto", threads: int = 1, name
     Raises:
         UnknownNameError: no provider has that name.
         ProviderError: the provider cannot run here; the message says why and what to do.
-        BundleError: the bytes are not a network that onnxruntime can load.
+        BundleError: the bytes are not a network that onnxruntime can load, or one that inspection refuses.
         MissingPackageError: onnxruntime is not installed.
     """
+    if provider not in ("auto", *PROVIDERS):
+        raise UnknownNameError("provider", provider, ["auto", *PROVIDERS])
+    inspected = inspect_model(model, name)
     if provider != "auto":
-        if provider not in PROVIDERS:
-            raise UnknownNameError("provider", provider, ["auto", *PROVIDERS])
-        return _create(model, provider, threads, name, "as asked")
+        return _create(model, inspected, provider, threads, name, "as asked")
     passed_over: list[str] = []
     for candidate in PROVIDERS:
         try:
-            return _create(model, candidate, threads, name, "; ".join(["best that works", *passed_over]))
+            return _create(model, inspected, candidate, threads, name, "; ".join(["best that works", *passed_over]))
         except ProviderError as error:
             passed_over.append(f"not {candidate}: {error}")
     raise ProviderError(f"no provider works here: {'; '.join(passed_over)}")
@@ -104,10 +112,11 @@ def open_session(model: bytes, *, provider: str = "auto", threads: int = 1, name
 
 def provider_status() -> tuple[ProviderStatus, ...]:
     """Try each provider on a network of one node and report which ones truly run."""
+    inspected = inspect_model(_IDENTITY_NETWORK, "probe")
     statuses = []
     for provider in PROVIDERS:
         try:
-            _create(_IDENTITY_NETWORK, provider, 1, "probe", "probe")
+            _create(_IDENTITY_NETWORK, inspected, provider, 1, "probe", "probe")
         except ProviderError as error:
             statuses.append(ProviderStatus(provider, False, str(error)))
         else:
@@ -115,7 +124,7 @@ def provider_status() -> tuple[ProviderStatus, ...]:
     return tuple(statuses)
 
 
-def _create(model: bytes, provider: str, threads: int, name: str, why: str) -> Session:
+def _create(model: bytes, inspected: Inspected, provider: str, threads: int, name: str, why: str) -> Session:
     onnxruntime = import_onnxruntime()
     wanted = PROVIDERS[provider]
     if wanted not in onnxruntime.get_available_providers():
@@ -126,6 +135,7 @@ def _create(model: bytes, provider: str, threads: int, name: str, why: str) -> S
     options.log_severity_level = 3  # errors; what we need to know is asked for below
     # A camera loop waits for frames most of the time; spinning threads would burn a core meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was inspected; it would guess
     providers = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -141,7 +151,7 @@ def _create(model: bytes, provider: str, threads: int, name: str, why: str) -> S
             "check that the CUDA, cuDNN and TensorRT libraries it was built for are on the library path"
         )
     logger.info("%s runs on %s (%s)", name, provider, why)
-    return Session(session, provider, why)
+    return Session(session, inspected, provider, why)
 
 
 def _missing(provider: str, version: str) -> str:

@@ -34,9 +34,15 @@ def say(text: str, quiet: bool = False) -> None:
 
 def table(rows: list[list[str]], header: list[str]) -> None:
     """Print a table on stdout, columns padded to the widest cell."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey instead of show: names in a hostile file may hold such characters."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 @contextmanager

@@ -211,6 +211,9 @@ def _detector_file(name: str) -> Path:
 def _open_detector(name: str, max_side: int = 640) -> "Detector":
     """Open the detector, with one thread in the network: the pictures are what runs in parallel."""
     from edgeface.runtime.detector import open_detector
+    from edgeface.runtime.signature import refuse_loose
 
     path = _detector_file(name)
+    if name != "built-in":
+        refuse_loose(path)
     return open_detector(path.read_bytes(), max_side=max_side, threads=1, name=str(path))

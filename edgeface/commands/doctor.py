@@ -12,12 +12,13 @@ def doctor_command(
     *,
     bundle: Annotated[str | None, typer.Option("--bundle", "-b", help="Check this bundle too.")] = None,
     gallery: opt.GalleryPath = None,
+    require_key: opt.RequireKey = None,
     as_json: opt.Json = False,
 ) -> None:
     """Report providers (and why one is missing), cameras, display, versions, and the health of a bundle."""
     from edgeface.runtime.doctor import examine
 
-    report = examine(bundle, gallery)
+    report = examine(bundle, gallery, require_key or ())
     if as_json:
         console.print_json(report)
         return
@@ -30,4 +31,7 @@ def doctor_command(
     for what in ("bundle", "gallery"):
         if report[what] is not None:
             typer.echo(f"{what}: {'ok' if report[what]['ok'] else report[what]['why']}")
+    if report["bundle"] is not None and report["bundle"]["ok"]:
+        signer = report["bundle"]["signed_by"]
+        typer.echo(f"bundle signature: {f'by key {signer}' if signer else 'none'}")
     typer.echo("versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()))

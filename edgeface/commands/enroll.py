@@ -20,6 +20,7 @@ def enroll_command(
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
     detector: opt.DetectorPath = None,
+    require_key: opt.RequireKey = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -34,7 +35,14 @@ def enroll_command(
     if bool(image) == (camera is not None):
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N")
     # Enrolment compares nothing, so a bundle without thresholds will do.
-    recognizer = open_recognizer(bundle, precision=precision, provider=provider, detector=detector, threshold=1.0)
+    recognizer = open_recognizer(
+        bundle,
+        precision=precision,
+        provider=provider,
+        detector=detector,
+        threshold=1.0,
+        require_keys=require_key or (),
+    )
     if camera is not None:
         console.say(f"look at camera {camera}; taking {shots} pictures", as_json)
         portraits = camera_portraits(recognizer, camera, shots)

@@ -21,6 +21,14 @@ ThresholdCosine = Annotated[
 DetectorPath = Annotated[
     Path | None, typer.Option("--detector", help="ONNX face detector to use instead of the bundle's.")
 ]
+RequireKey = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--require-key",
+        help="Refuse what this public key did not sign; several times for one of several keys "
+        "[default: those in EDGEFACE_REQUIRE_KEY].",
+    ),
+]
 GalleryPath = Annotated[
     Path | None, typer.Option("--gallery", "-g", help="Gallery file [default: in the user's data folder].")
 ]

@@ -32,6 +32,7 @@ def run_command(
     min_margin: Annotated[float, typer.Option(min=0.0, help="Least lead over the runner-up, as a cosine.")] = 0.0,
     min_face: Annotated[int, typer.Option(min=1, help="Ignore faces smaller than this, in pixels.")] = 40,
     detector: opt.DetectorPath = None,
+    require_key: opt.RequireKey = None,
     detect_size: Annotated[
         int, typer.Option(min=32, help="Shrink frames to this longest side to find faces; more finds smaller ones.")
     ] = 640,
@@ -81,6 +82,7 @@ def run_command(
         threshold=threshold,
         detector=detector,
         max_side=detect_size,
+        require_keys=require_key or (),
     )
     limit = recognizer.threshold
     name = None if claim is None else clean_name(claim)

@@ -20,6 +20,7 @@ def verify_command(
     fmr: opt.Fmr = None,
     threshold: opt.ThresholdCosine = None,
     detector: opt.DetectorPath = None,
+    require_key: opt.RequireKey = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -39,6 +40,7 @@ def verify_command(
         fmr=fmr,
         threshold=threshold,
         detector=detector,
+        require_keys=require_key or (),
     )
     one, two = (
         recognizer.embed_one(image, str(path), largest=largest)

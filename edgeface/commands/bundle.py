@@ -1,0 +1,183 @@
+"""`edgeface bundle`: what is in it, is it whole, who signed it; and signing it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from edgeface.runtime.bundle import Bundle
+
+BundleArgument = Annotated[str, typer.Argument(help="Bundle folder or zip, or 'default'.")]
+
+
+def bundle_keygen_command(
+    key: Annotated[Path, typer.Argument(help="Private key to write; the public key goes beside it as KEY.pub.")],
+    *,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Encrypt it; asked for, or taken from EDGEFACE_KEY_PASSPHRASE.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace keys that are there.")] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Make a key pair for signing bundles. Keep KEY to yourself, put KEY.pub on the devices.
+
+    Example: edgeface bundle keygen release.key
+    """
+    from edgeface.runtime.signing import make_key
+
+    name = make_key(key, passphrase=_passphrase(confirm=True) if passphrase else None, force=force)
+    if as_json:
+        console.print_json({"key": str(key), "public_key": f"{key}.pub", "fingerprint": name})
+        return
+    typer.echo(f"private key: {key}\npublic key: {key}.pub\nfingerprint: {name}")
+
+
+def bundle_sign_command(
+    bundle: BundleArgument,
+    *,
+    key: Annotated[Path, typer.Option(help="Private key of `edgeface bundle keygen`.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Check a bundle and sign it. Whatever changes in it afterwards, the signature no longer fits.
+
+    Example: edgeface bundle sign a.bundle --key release.key
+    """
+    from edgeface.runtime.bundle import open_for_signing
+    from edgeface.runtime.signing import sign_bundle
+
+    name = sign_bundle(open_for_signing(bundle), _private_key(key))
+    if as_json:
+        console.print_json({"bundle": str(bundle), "signed_by": name})
+        return
+    typer.echo(f"signed {bundle} with key {name}")
+
+
+def bundle_verify_command(
+    bundle: BundleArgument,
+    *,
+    key: Annotated[
+        list[Path] | None, typer.Option(help="Public key that must have signed it; several times for one of several.")
+    ] = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Check every hash, every network and the signature of a bundle; exit code 1 if anything is wrong.
+
+    Without a key, any signature that fits will do, and so will none.
+
+    Example: edgeface bundle verify a.bundle --key release.key.pub
+    """
+    from edgeface.runtime.bundle import open_bundle
+
+    opened = open_bundle(bundle, require_keys=key or ())
+    opened.verify()
+    unlisted = opened.unlisted()
+    if as_json:
+        files = len(opened.manifest.files)
+        console.print_json(
+            {"bundle": str(bundle), "ok": True, "files": files, "signed_by": opened.signed_by, "unlisted": unlisted}
+        )
+        return
+    for name in unlisted:
+        typer.echo(f"note: {console.printable(name)} is not in the manifest; it is never read", err=True)
+    typer.echo(f"{bundle} is whole: {len(opened.manifest.files)} files, {_signed(opened)}")
+
+
+def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False) -> None:
+    """Say what a bundle is: files, precisions, scores, thresholds, licences, who signed it. Opens no network."""
+    from edgeface.runtime.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        facts: dict[str, Any] = opened.manifest.model_dump(mode="json")
+        console.print_json(
+            {"bundle": str(bundle), "signed_by": opened.signed_by, "unlisted": opened.unlisted(), "manifest": facts}
+        )
+        return
+    manifest = opened.manifest
+    console.table(
+        [
+            ["name", manifest.name],
+            ["signature", _signed(opened)],
+            ["embedding space", f"{manifest.space[:12]}, {manifest.embedder.dimension} numbers"],
+            ["detector", manifest.detector.format if manifest.detector else "none"],
+            ["calibration", _calibration(opened)],
+            ["opset, IR version", f"{manifest.opset}, {manifest.ir_version}"],
+            *([key, str(value)] for key, value in manifest.origin.items()),
+            *([f"licence of {what}", text] for what, text in manifest.licences),
+            ["tools", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())],
+        ],
+        ["what", "value"],
+    )
+    typer.echo()
+    rows = []
+    for name, entry in manifest.precisions.items():
+        accuracy = f"{entry.accuracy.accuracy:.2%} ± {entry.accuracy.accuracy_se:.2%}" if entry.accuracy else "-"
+        latency = ", ".join(f"{provider} {ms:.2f} ms" for provider, ms in entry.latency_ms.items())
+        rows.append([name, entry.file, f"{entry.min_cosine:.5f}", accuracy, latency])
+    console.table(rows, ["precision", "file", "min cosine", "accuracy", "one face, one thread"])
+    typer.echo()
+    if manifest.thresholds:
+        thresholds = [[t.precision, f"{t.fmr:g}", f"{t.cosine:.4f}", str(t.pairs)] for t in manifest.thresholds]
+        console.table(thresholds, ["threshold for", "false match rate", "cosine", "pairs"])
+        typer.echo()
+    files = [[name, f"{entry.bytes}", entry.sha256] for name, entry in manifest.files.items()]
+    console.table(files, ["file", "bytes", "SHA-256"])
+
+
+def bundle_pack_command(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Argument(help="Zip to write.")],
+    *,
+    as_json: opt.Json = False,
+) -> None:
+    """Pack a bundle into one zip. The same bundle gives the same bytes.
+
+    Example: edgeface bundle pack a.bundle a.zip
+    """
+    from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.packing import pack_bundle
+
+    opened = open_bundle(bundle)
+    size = pack_bundle(opened, out)
+    if as_json:
+        console.print_json({"bundle": str(out), "bytes": size, "signed_by": opened.signed_by})
+        return
+    typer.echo(f"packed {bundle} into {out}: {size / 1e6:.2f} MB, {_signed(opened)}")
+
+
+def _signed(bundle: "Bundle") -> str:
+    return f"signed by key {bundle.signed_by}" if bundle.signed_by else "not signed"
+
+
+def _calibration(bundle: "Bundle") -> str:
+    calibration = bundle.manifest.calibration
+    if calibration is None:
+        return "not stated"
+    return f"{calibration.images} faces, {calibration.source}, hash {calibration.sha256[:12]}"
+
+
+def _private_key(path: Path) -> "Ed25519PrivateKey":
+    """Read a private key, asking for its passphrase where there is somebody to ask."""
+    from edgeface.runtime.signing import is_encrypted, read_private_key
+
+    return read_private_key(path, _passphrase(confirm=False) if is_encrypted(path) else None)
+
+
+def _passphrase(*, confirm: bool) -> str:
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.signing import PASSPHRASE_VARIABLE
+
+    if PASSPHRASE_VARIABLE in os.environ:
+        return os.environ[PASSPHRASE_VARIABLE]
+    if not sys.stdin.isatty():
+        raise ConfigError(f"there is nobody to ask for the passphrase; set {PASSPHRASE_VARIABLE}")
+    answer: str = typer.prompt("passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return answer
