@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing here: machines are busy.
+settings.register_profile("edgeface", deadline=None)
+settings.load_profile("edgeface")
 
 ROOT = Path(__file__).resolve().parents[1]
 
