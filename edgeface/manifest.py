@@ -1,7 +1,7 @@
 """The manifest: what a bundle holds, what it expects, what it scores and under which licences."""
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -102,17 +102,48 @@ class PrecisionEntry(_Record):
 class Threshold(_Record):
     """A cosine from which on two faces count as one person, and where it comes from.
 
-    `fmr` is what the pairs support; it is larger than `asked_fmr` when they were too few for that.
+    It holds for templates made with the precision `gallery` and faces embedded with `precision`; a manifest that does
+    not name `gallery` means the same precision. `fmr` is what the pairs support; it is larger than `asked_fmr` when
+    they were too few for that.
     """
 
     asked_fmr: float = Field(gt=0, lt=1)
     fmr: float = Field(gt=0, lt=1)
     cosine: float = Field(ge=-1.001, le=1.001)
     interval: tuple[float, float]
+    gallery: str
     precision: str
     pairs: int = Field(ge=1)
     tar: Rate | None = None
     data: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gallery_is_named(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "gallery" not in values and "precision" in values:
+            return {**values, "gallery": values["precision"]}
+        return values
+
+    @property
+    def pair(self) -> str:
+        """The precisions in words: `int8`, or `int8 against fp32` for faces in int8 and templates in fp32."""
+        return self.precision if self.gallery == self.precision else f"{self.precision} against {self.gallery}"
+
+
+class ThresholdData(_Record):
+    """The labelled faces that thresholds were chosen on.
+
+    `sha256` is over the pixels of the aligned faces, in order. `people` is None where the pairs do not say who is who.
+    `independent` is how many impostor pairs count as independent of one another.
+    """
+
+    name: str
+    sha256: Sha256
+    people: int | None = Field(default=None, ge=2)
+    faces: int = Field(ge=2)
+    genuine: int = Field(ge=1)
+    impostors: int = Field(ge=1)
+    independent: int = Field(ge=1)
 
 
 class DetectorEntry(_Record):
@@ -142,7 +173,8 @@ class Licences(_Record):
 class Manifest(_Record):
     """Everything a device needs to know about a bundle; see `Manifest.parse` for reading one.
 
-    `space` identifies the embedding space: templates of one space are never compared with another's.
+    `space` identifies the embedding space: templates of one space are never compared with another's. `scores` is the
+    file of score tables that thresholds of other rates are read off, see `edgeface.scores`.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -152,6 +184,8 @@ class Manifest(_Record):
     precisions: dict[str, PrecisionEntry] = Field(min_length=1)
     detector: DetectorEntry | None = None
     thresholds: tuple[Threshold, ...] = ()
+    threshold_data: ThresholdData | None = None
+    scores: str | None = None
     calibration: Calibration | None = None
     opset: int
     ir_version: int
@@ -170,7 +204,9 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _networks_are_listed(self) -> "Manifest":
-        named = [entry.file for entry in self.precisions.values()] + ([self.detector.file] if self.detector else [])
+        named = [entry.file for entry in self.precisions.values()]
+        named += [] if self.detector is None else [self.detector.file]
+        named += [] if self.scores is None else [self.scores]
         missing = [name for name in named if name not in self.files]
         if missing:
             raise ValueError(f"no hash for {', '.join(missing)}")
@@ -203,17 +239,24 @@ class Manifest(_Record):
         """Return the precision with the lowest measured latency; a tie goes to the one listed first."""
         return min(self.precisions, key=lambda name: self.precisions[name].latency_ms.get(provider, float("inf")))
 
-    def threshold_for(self, precision: str, fmr: float | None = None) -> Threshold:
+    def threshold_for(self, precision: str, fmr: float | None = None, *, gallery: str | None = None) -> Threshold:
         """Return the threshold of a precision for a false match rate, the strictest stored one by default.
 
+        Args:
+            precision: of the faces that are compared.
+            fmr: as it was asked for when the bundle was made.
+            gallery: precision of the templates; the same by default.
+
         Raises:
-            BundleError: there is none for that precision, or none as strict as `fmr`.
+            BundleError: there is none for these precisions, or none for `fmr`.
         """
-        stored = sorted((t for t in self.thresholds if t.precision == precision), key=lambda t: t.fmr)
+        pair = (gallery or precision, precision)
+        stored = sorted((t for t in self.thresholds if (t.gallery, t.precision) == pair), key=lambda t: t.fmr)
         if not stored:
+            templates = "" if pair[0] == precision else f" against templates in {pair[0]}"
             raise BundleError(
-                f"bundle {self.name} has no threshold for {precision}; export it again with labelled pairs "
-                "(--data, --pairs) or give --threshold"
+                f"bundle {self.name} has no threshold for {precision}{templates}; measure one on labelled faces with "
+                "`edgeface calibrate`, or give --threshold"
             )
         if fmr is None:
             return stored[0]

@@ -1,6 +1,12 @@
 """The model card: the manifest in words."""
 
+from typing import Final
+
 from edgeface.manifest import NOT_STATED, Licences, Manifest
+from edgeface.operating_points import false_positive_rate
+
+GALLERY_SIZES: Final = (1, 10, 100, 1000)
+"""Numbers of templates that the card shows the false positive rate of a search for."""
 
 
 def model_card(manifest: Manifest) -> str:
@@ -97,8 +103,8 @@ def _threshold_lines(manifest: Manifest) -> list[str]:
     if not manifest.thresholds:
         return ["None: there were no labelled pairs to choose one on."]
     lines = [
-        "| precision | false match rate | cosine | 95 % interval | true match rate | impostor pairs |",
-        "|---|---|---|---|---|---|",
+        "| faces in | templates in | false match rate | cosine | 95 % interval | true match rate | impostor pairs |",
+        "|---|---|---|---|---|---|---|",
     ]
     for threshold in manifest.thresholds:
         low, high = threshold.interval
@@ -107,7 +113,39 @@ def _threshold_lines(manifest: Manifest) -> list[str]:
             "" if threshold.fmr == threshold.asked_fmr else f" (too few pairs for {threshold.asked_fmr:g})"
         )
         lines.append(
-            f"| {threshold.precision} | {rate} | {threshold.cosine:.4f} | {low:.4f} to {high:.4f} "
-            f"| {tar} | {threshold.pairs} |"
+            f"| {threshold.precision} | {threshold.gallery} | {rate} | {threshold.cosine:.4f} "
+            f"| {low:.4f} to {high:.4f} | {tar} | {threshold.pairs} |"
         )
-    return [*lines, "", f"Chosen on: {manifest.thresholds[0].data}."]
+    return [*lines, "", _chosen_on(manifest), "", *_search_lines(manifest)]
+
+
+def _chosen_on(manifest: Manifest) -> str:
+    data = manifest.threshold_data
+    if data is None:
+        return f"Chosen on: {manifest.thresholds[0].data}."
+    people = "" if data.people is None else f" of {data.people} people"
+    return (
+        f"Chosen on: {data.name}, {data.faces} faces{people}, {data.genuine} genuine and {data.impostors} impostor "
+        f"pairs, of which {data.independent} count as independent; SHA-256 of their pixels `{data.sha256}`."
+    )
+
+
+def _search_lines(manifest: Manifest) -> list[str]:
+    """Say what a threshold for one comparison lets through in a search among many."""
+    rates = sorted({threshold.fmr for threshold in manifest.thresholds}, reverse=True)
+    header = " | ".join(f"{size} templates" if size > 1 else "1 template" for size in GALLERY_SIZES)
+    rows = [
+        f"| {rate:g} | " + " | ".join(f"{false_positive_rate(rate, size):.2g}" for size in GALLERY_SIZES) + " |"
+        for rate in rates
+    ]
+    return [
+        "How often a stranger is taken for somebody in a gallery, at most, if the threshold stays as it is "
+        "(FPIR = 1 - (1 - FMR)^N):",
+        "",
+        f"| false match rate | {header} |",
+        "|---|" + "---|" * len(GALLERY_SIZES),
+        *rows,
+        "",
+        "`edgeface run` does not let it stay: it takes the threshold for the wanted `--fpir` and the templates that "
+        "are enrolled, as far as the pairs support one.",
+    ]

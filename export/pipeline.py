@@ -21,6 +21,7 @@ from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same, compare
 from edgeface.export.prelu import rewrite_prelu
 from edgeface.export.quantize import delicate_nodes, quantize_int8, resolve_target
+from edgeface.export.thresholds import Scored, choose_thresholds, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
     MANIFEST_NAME,
@@ -33,12 +34,11 @@ from edgeface.manifest import (
     Manifest,
     PrecisionEntry,
     Quantization,
-    Threshold,
 )
-from edgeface.metrics import threshold_at_fmr
 from edgeface.runtime.detector import YuNetDetector, open_detector
 from edgeface.runtime.embedder import Embedder, open_embedder
 from edgeface.runtime.session import latency_ms
+from edgeface.scores import SCORES_NAME, write_scores
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 
@@ -147,13 +147,18 @@ def export_bundle(
     files = {f"embedder.{name}.onnx": variant.data for name, variant in variants.items()}
     if detector is not None and settings.detector is not None:
         files[detector.file] = settings.detector
+    scored = _score(variants, settings.fmr, labelled, step)
+    if scored is not None:
+        files[SCORES_NAME] = write_scores(scored.tables)
     manifest = Manifest(
         name=settings.name,
         space=next(iter(variants.values())).embedder.space,
         embedder=EmbedderContract(dimension=next(iter(variants.values())).embedder.dimension),
         precisions={name: _entry(name, variant, labelled) for name, variant in variants.items()},
         detector=detector,
-        thresholds=_thresholds(variants, settings.fmr, labelled),
+        thresholds=() if scored is None else choose_thresholds(scored, settings.fmr),
+        threshold_data=None if scored is None else scored.data,
+        scores=None if scored is None else SCORES_NAME,
         calibration=Calibration(
             source=calibration_source, images=len(calibration), sha256=sha256(calibration.tobytes())
         ),
@@ -238,30 +243,18 @@ def _entry(name: str, variant: _Variant, labelled: LabelledPairs | None) -> Prec
     )
 
 
-def _thresholds(
-    variants: dict[str, _Variant], rates: tuple[float, ...], labelled: LabelledPairs | None
-) -> tuple[Threshold, ...]:
-    """Choose a threshold for each precision and rate, on the scores of that precision."""
-    chosen = []
-    for precision, variant in variants.items():
-        if variant.report is None or labelled is None:
-            continue
-        genuine, impostor = variant.report.scores[variant.report.same], variant.report.scores[~variant.report.same]
-        for rate in rates:
-            point = threshold_at_fmr(impostor, rate)
-            chosen.append(
-                Threshold(
-                    asked_fmr=rate,
-                    fmr=point.fmr,
-                    cosine=point.threshold,
-                    interval=point.interval,
-                    precision=precision,
-                    pairs=point.pairs,
-                    tar=float(np.mean(genuine >= point.threshold)),
-                    data=labelled.name,
-                )
-            )
-    return tuple(chosen)
+def _score(
+    variants: dict[str, _Variant], rates: tuple[float, ...], labelled: LabelledPairs | None, step: Step
+) -> Scored | None:
+    """Score the pairs with every pair of precisions: templates may be of another one than the faces of a camera."""
+    if labelled is None:
+        return None
+    step("scoring templates of each precision against faces of each")
+    embedders = {
+        name: open_embedder(variant.data, provider="cpu", threads=0, name=f"the {name} network")
+        for name, variant in variants.items()
+    }
+    return score_protocol(embedders, labelled.faces, labelled.pairs, labelled.name, rates)
 
 
 def _detector_entry(detector: bytes | None) -> DetectorEntry | None:

@@ -7,9 +7,11 @@ from typing import Final
 from edgeface.errors import BundleError
 from edgeface.files import sha256
 from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
+from edgeface.operating_points import ScoreTable
 from edgeface.runtime.archive import Container, Zip, open_container
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
+from edgeface.scores import MAX_SCORES_BYTES, read_scores
 
 DEFAULT_BUNDLE: Final = Path(__file__).parent / "bundles" / "default"
 BUILT_IN_DETECTOR: Final = Path(__file__).parent / "bundles" / "detector.onnx"
@@ -69,6 +71,19 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no face detector; export it again with --detector")
         return self.read(self.manifest.detector.file)
 
+    def scores(self) -> tuple[ScoreTable, ...]:
+        """Return the score tables that thresholds are read off, none if the bundle has none.
+
+        Raises:
+            BundleError: they are larger than such tables are, or malformed; else as `read`.
+        """
+        name = self.manifest.scores
+        if name is None:
+            return ()
+        if self.manifest.files[name].bytes > MAX_SCORES_BYTES:
+            raise BundleError(f"{name} of bundle {self.path} is larger than the {MAX_SCORES_BYTES} bytes it may have")
+        return read_scores(self.read(name), f"{name} of bundle {self.path}")
+
     def resolve_precision(self, precision: str) -> str:
         """Turn `auto` into the precision that was measured to be the fastest; any other name stays as it is."""
         return self.manifest.fastest_precision() if precision == "auto" else precision
@@ -83,14 +98,15 @@ class Bundle:
         return _signature(self._container)
 
     def verify(self) -> None:
-        """Check the size and hash of every file that the manifest lists, and inspect every network.
+        """Check the size and hash of every file that the manifest lists, inspect every network, read the scores.
 
         Raises:
-            BundleError: as `read` and `edgeface.runtime.inspection.inspect_model`.
+            BundleError: as `read`, `scores` and `edgeface.runtime.inspection.inspect_model`.
         """
         networks = {entry.file for entry in self.manifest.precisions.values()}
         if self.manifest.detector is not None:
             networks.add(self.manifest.detector.file)
+        self.scores()
         for name in self.manifest.files:
             data = self.read(name)
             if name in networks or name.endswith(".onnx"):

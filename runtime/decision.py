@@ -20,8 +20,8 @@ class DecisionSettings:
     """When somebody counts as recognised.
 
     Attributes:
-        threshold: cosine from which on one look agrees with a person. It holds for one comparison, also in a search
-            among many people, where false matches add up: see `false_positive_rate`.
+        threshold: cosine from which on one look agrees with a person. In a search among many people false matches add
+            up, so that it depends on how many there are: see `edgeface.runtime.limits`.
         fmr: false match rate of one comparison at `threshold`, in (0, 1); None if nobody measured it.
         votes: so many of the last `window` looks must agree on one person.
         window: looks that are remembered. After so many without enough votes the answer is `unknown`, or `rejected`
@@ -150,14 +150,6 @@ def objection(look: Comparison, settings: DecisionSettings) -> str | None:
     return None
 
 
-def false_positive_rate(fmr: float, templates: int) -> float:
-    """Return how often one look at a stranger fits at least one of so many templates: 1 - (1 - FMR)^N.
-
-    Comparisons with N templates are taken as independent, which for several of one person is too pessimistic.
-    """
-    return float(1.0 - (1.0 - fmr) ** templates)
-
-
 @dataclass(slots=True)
 class _Memory:
     """What a judge knows of one track."""
@@ -224,8 +216,13 @@ class Judge:
         """Return what is known about a track; never news."""
         return self._tracks[track_id].decision
 
-    def reset(self) -> None:
-        """Ask everybody anew, because the gallery changed: whoever was removed is not recognised any more."""
+    def reset(self, settings: DecisionSettings) -> None:
+        """Ask everybody anew, because the gallery changed: whoever was removed is not recognised any more.
+
+        Args:
+            settings: from now on; with more people the threshold is a stricter one.
+        """
+        self.settings = settings
         for memory in self._tracks.values():
             self._forget(memory, "the gallery changed, not yet looked at again")
 

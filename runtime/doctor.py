@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.display import has_display
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.limits import bundle_limits
 from edgeface.runtime.session import provider_status
 from edgeface.runtime.video import list_cameras
 
@@ -42,6 +44,7 @@ def examine(
         "processor": f"{platform.machine()}{_extensions()}",
         "bundle": None if bundle is None else _check_bundle(bundle, require_keys),
         "gallery": None if gallery is None else _check_gallery(gallery),
+        "search": None if bundle is None or gallery is None else _check_search(bundle, gallery, require_keys),
         "versions": {"python": platform.python_version()} | _versions(),
     }
 
@@ -80,6 +83,24 @@ def _check_gallery(path: Path) -> dict[str, Any]:
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
     return {"ok": True, "why": None, "people": len(people)}
+
+
+def _check_search(path: str, gallery: Path, require_keys: Sequence[Path]) -> dict[str, Any]:
+    """Say which threshold a search in the gallery gets, for faces of each precision, and where it falls short."""
+    try:
+        opened = open_bundle(path, require_keys=require_keys)
+        with Gallery(gallery, opened.manifest.space, opened.manifest.embedder.dimension) as people:
+            templates = people.precisions()
+        found = {p: bundle_limits(opened, p).search(templates) for p in opened.manifest.precisions}
+    except EdgefaceError as error:
+        return {"ok": False, "why": str(error)}
+    notes = [limit.note for limit in found.values() if limit.note is not None]
+    return {
+        "ok": not notes,
+        "why": notes[0] if notes else None,
+        "templates": sum(templates.values()),
+        "precisions": {name: asdict(limit) for name, limit in found.items()},
+    }
 
 
 def _extensions() -> str:

@@ -127,7 +127,8 @@ def enroll(recognizer: Recognizer, gallery: Path, name: str, portraits: Iterable
     """
     name = clean_name(name)
     templates = [
-        Template(recognizer.embed_face(taken.face), taken.quality.sharpness, taken.source) for taken in portraits
+        Template(recognizer.embed_face(taken.face), taken.quality.sharpness, taken.source, recognizer.precision)
+        for taken in portraits
     ]
     embedder = recognizer.embedder
     with Gallery(gallery, embedder.space, embedder.dimension, create=True) as opened:

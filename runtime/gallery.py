@@ -10,6 +10,7 @@ in it; copies, backups and the blocks of a flash disk are out of its reach.
 import difflib
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +41,8 @@ class Template:
     quality: float | None = None
     source: str = ""
     """Where it came from, for example a file name. Stored as it is: no credentials."""
+    precision: str | None = None
+    """Of the network that made it, such as `fp32`; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,10 @@ class Gallery:
         name = clean_name(name)
         if not templates:
             raise GalleryError(f"no templates for {name!r}; give at least one face")
-        rows = [(self._to_blob(t.embedding), t.quality, t.source) for t in templates]
+        rows = [(self._to_blob(t.embedding), t.quality, t.source, t.precision) for t in templates]
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        insert = "INSERT INTO templates (person, embedding, quality, source, created) VALUES (?, ?, ?, ?, ?)"
+        columns = "person, embedding, quality, source, precision, created"
+        insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?)"
         with self._file.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO people (name, created) VALUES (?, ?)", (name, created))
             (person,) = connection.execute("SELECT id FROM people WHERE name = ?", (name,)).fetchone()
@@ -165,6 +169,21 @@ class Gallery:
             raise self._damaged(names[int(damaged.argmax())])
         self._loaded = loaded
         return names, matrix.astype(np.float32)
+
+    def precisions(self, name: str | None = None) -> dict[str | None, int]:
+        """Return how many templates were made with each precision, None for those that do not say.
+
+        Args:
+            name: only templates of this person, as `clean_name` spells it; None for all.
+        """
+        rows = self._file.query(
+            "SELECT name, precision, COUNT(*) FROM templates JOIN people ON person = people.id GROUP BY name, precision"
+        )
+        counts: Counter[str | None] = Counter()
+        for person, precision, count in rows:
+            if name in (None, person):
+                counts[precision] += count
+        return dict(counts)
 
     @property
     def version(self) -> int:

@@ -13,8 +13,15 @@ from edgeface.errors import GalleryError
 logger = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = int.from_bytes(b"EFgl", "big")
-SCHEMA_VERSION: Final = 1
-MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {}
+SCHEMA_VERSION: Final = 2
+
+
+def _remember_precision(connection: sqlite3.Connection) -> None:
+    """Version 2 remembers the precision of each template; that of older ones is not known."""
+    connection.execute("ALTER TABLE templates ADD COLUMN precision TEXT")
+
+
+MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {1: _remember_precision}
 """What brings a gallery from this schema version to the next; all of them run in one transaction."""
 
 _SCHEMA: Final = (
@@ -26,7 +33,8 @@ _SCHEMA: Final = (
         embedding BLOB NOT NULL,
         quality REAL,
         source TEXT NOT NULL,
-        created TEXT NOT NULL
+        created TEXT NOT NULL,
+        precision TEXT
     )""",
     "CREATE INDEX templates_person ON templates (person)",
 )

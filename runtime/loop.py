@@ -17,7 +17,7 @@ from edgeface.runtime.draw import FaceView
 from edgeface.runtime.events import Event, EventName, EventSink, FanOut, decision_event
 from edgeface.runtime.frames import Frame, FrameSource
 from edgeface.runtime.pictures import Pictures, Recorder, Screen
-from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Templates
+from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Limit, Templates
 from edgeface.runtime.quality import QualitySettings
 from edgeface.runtime.summary import Ended, Summary
 from edgeface.runtime.timing import Laps, StageTimes
@@ -70,6 +70,7 @@ def run(
     settings: RunSettings,
     sinks: Sequence[EventSink],
     *,
+    limit: Limit | None = None,
     recorder: Callable[[tuple[int, int]], Recorder] | None = None,
     window: Screen | None = None,
     stop: threading.Event | None = None,
@@ -86,17 +87,19 @@ def run(
         gallery: who is known. Changes by another process count from the next frame on.
         settings: how the run works.
         sinks: where events go.
+        limit: says which threshold the gallery needs as it is, instead of the one in `settings`.
         recorder: opens a recorder for pictures of (width, height); called with the size of the first frame.
         window: shows the pictures.
         stop: ends the run when it is set, after the frame in work.
 
     Raises:
         GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
+        BundleError: before the first frame: as `limit` raises it.
     """
     decision = settings.decision
     if settings.stills:
         decision = replace(decision, votes=1, window=1, hold=1)
-    pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker)
+    pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker, limit)
     loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window))
     return loop.run(stop or threading.Event())
 
@@ -151,8 +154,9 @@ class _Loop:
             decisions=dict(self.decisions),
             failures=self.failures,
             lost_events=self.sinks.failures,
-            threshold=self.settings.decision.threshold,
-            fmr=self.settings.decision.fmr,
+            threshold=self.pipeline.settings.threshold,
+            fmr=self.pipeline.settings.fmr,
+            limit=self.pipeline.limit,
             stage_ms=self.times.percentiles(),
         )
 

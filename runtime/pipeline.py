@@ -1,8 +1,8 @@
 """One frame in, answers out: everything between the picture and the decision, without sinks or windows."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,11 +10,13 @@ import numpy.typing as npt
 
 from edgeface.errors import GalleryError, ImageError
 from edgeface.faces import align
+from edgeface.operating_points import false_positive_rate
 from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import Decision, DecisionSettings, Judge, false_positive_rate
+from edgeface.runtime.decision import Decision, DecisionSettings, Judge
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.frames import Frame
+from edgeface.runtime.limits import OperatingThreshold
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem, too_small
 from edgeface.runtime.timing import Laps
 from edgeface.runtime.tracker import Track, Tracker, TrackerSettings
@@ -22,6 +24,8 @@ from edgeface.runtime.tracker import Track, Tracker, TrackerSettings
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
+Limit = Callable[[], OperatingThreshold]
+"""Says which threshold a gallery needs as it is at the moment of the call; see `Limits.search`."""
 
 _WORTH_A_WARNING = 0.01
 
@@ -73,9 +77,12 @@ class FramePipeline:
         decision: when somebody counts as recognised.
         quality: what a face needs to be embedded.
         tracker: when two boxes are the same face.
+        limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
+            the gallery changes.
 
     Raises:
         GalleryError: the gallery cannot be read, or nobody in it has the claimed name.
+        BundleError: as `limit` raises it.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class FramePipeline:
         decision: DecisionSettings,
         quality: QualitySettings | None = None,
         tracker: TrackerSettings | None = None,
+        limit: Limit | None = None,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -99,14 +107,24 @@ class FramePipeline:
         self._quality = quality or QualitySettings()
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
-        self._judge = Judge(decision)
+        self._limit = limit
+        self.limit: OperatingThreshold | None = None
+        """What `limit` last said."""
         self._qualities: dict[int, Quality] = {}
         self._answers: list[Answer] = []
+        self._is_outdated = False
         self._people = People(*gallery.templates())
         if self._claim is not None and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10]) or "nobody"
             raise GalleryError(f"nobody called {self._claim!r} is in the gallery to be claimed; it has: {known}")
-        self._warn_of_false_matches(decision)
+        self._judge = Judge(self._limited(decision))
+        if self.limit is None:
+            self._warn_of_false_matches(decision)
+
+    @property
+    def settings(self) -> DecisionSettings:
+        """What answers are decided by now."""
+        return self._judge.settings
 
     @property
     def sees_somebody(self) -> bool:
@@ -154,9 +172,11 @@ class FramePipeline:
             self._lose(track)
 
     def _follow(self, found: Detections, time_s: float) -> tuple[Track, ...]:
-        if self._gallery.changed():
-            self._people = People(*self._gallery.templates())
-            self._judge.reset()
+        if self._is_outdated or self._gallery.changed():
+            self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
+            people = People(*self._gallery.templates())
+            self._judge.reset(self._limited(self._judge.settings))
+            self._people, self._is_outdated = people, False
             logger.info("the gallery changed: %d people", len(self._people.names))
         tracked = self._tracker.update(found.boxes, time_s)
         for track in tracked.lost:
@@ -213,6 +233,15 @@ class FramePipeline:
     def _lose(self, track: Track) -> None:
         quality = self._qualities.pop(track.id, None)
         self._answers.append(Answer(track, self._judge.end(track.id), quality, is_last=True))
+
+    def _limited(self, decision: DecisionSettings) -> DecisionSettings:
+        """Return the settings with the threshold that the gallery needs now, and say so if it falls short."""
+        if self._limit is None:
+            return decision
+        before, self.limit = self.limit, self._limit()
+        if self.limit.note is not None and (before is None or before.note is None):
+            logger.warning("%s", self.limit.note)
+        return replace(decision, threshold=self.limit.cosine, fmr=self.limit.fmr)
 
     def _warn_of_false_matches(self, decision: DecisionSettings) -> None:
         if decision.fmr is None or decision.claim is not None:

@@ -10,33 +10,40 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError, NoFaceError
 from edgeface.faces import align
-from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
+from edgeface.runtime.limits import Limits, OperatingThreshold, bundle_limits
 from edgeface.runtime.signature import refuse_loose
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingThreshold:
-    """The cosine from which on two faces count as one person, and the false match rate it was chosen for.
-
-    `fmr` is None for a threshold that the user gave.
-    """
-
-    cosine: float
-    fmr: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Recognizer:
-    """Everything that turns a picture into embeddings and compares them."""
+    """Everything that turns a picture into embeddings and compares them.
+
+    Attributes:
+        detector: finds faces.
+        embedder: embeds them.
+        precision: of the embedder.
+        limits: thresholds for faces that it embedded.
+        name: of the bundle.
+    """
 
     detector: Detector
     embedder: Embedder
     precision: str
-    threshold: OperatingThreshold
+    limits: Limits
     name: str
+
+    @property
+    def threshold(self) -> OperatingThreshold:
+        """The threshold for two faces that both were embedded here.
+
+        Raises:
+            BundleError: as `Limits.search`.
+        """
+        return self.limits.search({self.precision: 1})
 
     def embed_one(self, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> npt.NDArray[np.float32]:
         """Embed the face in a picture.
@@ -89,6 +96,7 @@ def open_recognizer(
     provider: str = "auto",
     threads: int = 1,
     fmr: float | None = None,
+    fpir: float | None = None,
     threshold: float | None = None,
     detector: Path | None = None,
     min_score: float | None = None,
@@ -102,7 +110,9 @@ def open_recognizer(
         precision: `auto` takes the one measured to be the fastest.
         provider: as `edgeface.runtime.session.open_session`.
         threads: as there.
-        fmr: false match rate to take the threshold of; the strictest stored one by default.
+        fmr: false match rate of one comparison to take the threshold of, however many there are.
+        fpir: how often a search for a stranger may find somebody, whatever the size of the gallery; by default as
+            often as one comparison at the bundle's strictest threshold.
         threshold: cosine to use instead, in [-1, 1].
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
@@ -113,28 +123,45 @@ def open_recognizer(
         BundleError: the bundle cannot be used or is not signed as it must be, or it has no detector or threshold and
             none was given.
         ProviderError: the provider cannot run here.
+        ConfigError: more than one of `fmr`, `fpir` and `threshold` is given, or one is out of range.
     """
     if detector is not None:
         refuse_loose(detector, require_keys)
     opened = open_bundle(bundle, require_keys=require_keys)
     embedder, chosen = bundle_embedder(opened, precision=precision, provider=provider, threads=threads)
-    if threshold is None:
-        stored = opened.manifest.threshold_for(chosen, fmr)
-        operating = OperatingThreshold(stored.cosine, stored.fmr)
-    else:
-        operating = OperatingThreshold(threshold, None)
+    limits = bundle_limits(opened, chosen, cosine=threshold, fmr=fmr, fpir=fpir)
+    return Recognizer(
+        detector=bundle_detector(
+            opened, detector, provider=provider, threads=threads, min_score=min_score, max_side=max_side
+        ),
+        embedder=embedder,
+        precision=chosen,
+        limits=limits,
+        name=opened.manifest.name,
+    )
+
+
+def bundle_detector(
+    bundle: Bundle,
+    detector: Path | None = None,
+    *,
+    provider: str = "auto",
+    threads: int = 1,
+    min_score: float | None = None,
+    max_side: int = 640,
+) -> Detector:
+    """Open the face detector of a bundle, or the ONNX file that is to be used instead; see `open_recognizer`.
+
+    Raises:
+        BundleError: there is none, or it cannot be used.
+        ProviderError: the provider cannot run here.
+    """
     if detector is not None:
         if not detector.is_file():
             raise BundleError(f"detector not found: {detector}")
         network = detector.read_bytes()
     else:
-        network = opened.detector()
-        if min_score is None and opened.manifest.detector is not None:
-            min_score = opened.manifest.detector.min_score
-    return Recognizer(
-        detector=open_detector(network, provider=provider, threads=threads, min_score=min_score, max_side=max_side),
-        embedder=embedder,
-        precision=chosen,
-        threshold=operating,
-        name=opened.manifest.name,
-    )
+        network = bundle.detector()
+        if min_score is None and bundle.manifest.detector is not None:
+            min_score = bundle.manifest.detector.min_score
+    return open_detector(network, provider=provider, threads=threads, min_score=min_score, max_side=max_side)

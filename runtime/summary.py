@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeface.errors import EdgefaceError
+from edgeface.runtime.limits import OperatingThreshold
 from edgeface.runtime.timing import Percentiles
 
 Ended = Literal["end of source", "max_frames", "stopped", "window closed", "reader gone", "error"]
@@ -24,10 +25,11 @@ class Summary:
         decisions: how often `match`, `unknown` and `rejected` were told.
         failures: frames that could not be processed.
         lost_events: events that a sink could not take.
-        threshold: cosine that faces were held against.
+        threshold: cosine that faces were held against at the end.
         fmr: false match rate of one comparison at that threshold, if known.
         stage_ms: percentiles by stage, over the frames in which the stage ran. `read` is the wait for a frame and not
             part of `total`.
+        limit: how that threshold came about from the size of the gallery; None if it was fixed.
     """
 
     ended: Ended
@@ -43,6 +45,7 @@ class Summary:
     threshold: float
     fmr: float | None
     stage_ms: dict[str, Percentiles]
+    limit: OperatingThreshold | None = None
 
     @property
     def fps(self) -> float:
@@ -66,5 +69,8 @@ class Summary:
             "lost_events": self.lost_events,
             "threshold": round(self.threshold, 6),
             "fmr": self.fmr,
+            "fpir": None if self.limit is None else self.limit.fpir,
+            "templates": None if self.limit is None else self.limit.templates,
+            "threshold_note": None if self.limit is None else self.limit.note,
             "stage_ms": {stage: values.to_json() for stage, values in self.stage_ms.items()},
         }

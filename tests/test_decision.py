@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError
+from edgeface.operating_points import false_positive_rate
 from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import DecisionSettings, Judge, decide, false_positive_rate
+from edgeface.runtime.decision import DecisionSettings, Judge, decide
 from edgeface.runtime.matching import Match, best_per_person, similarities
 from edgeface.runtime.tracker import Track
 
@@ -286,7 +287,7 @@ def test_a_refused_face_has_a_reason_and_an_old_answer_expires():
 def test_a_changed_gallery_asks_everybody_anew():
     judge = Judge(SETTINGS)
     states(judge, [A] * 5)
-    judge.reset()
+    judge.reset(SETTINGS)
     assert judge.decision(1).identity is None
     assert wants(judge, 0.17)
     found = [judge.look(1, LOW, 1.0) for _ in range(5)]

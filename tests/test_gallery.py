@@ -166,7 +166,7 @@ def test_the_connection_is_as_safe_as_it_is_meant_to_be(path: Path) -> None:
         "foreign_keys": 1,
         "secure_delete": 1,
         "temp_store": 2,  # MEMORY
-        "user_version": 1,
+        "user_version": 2,
     }
 
 
@@ -418,15 +418,15 @@ def set_version(path: Path, version: int) -> None:
 
 def test_a_newer_schema_asks_for_a_newer_program(path: Path) -> None:
     make(path).close()
-    set_version(path, 2)
-    with pytest.raises(GalleryError, match="has schema version 2, this edgeface uses 1; update edgeface"):
+    set_version(path, 3)
+    with pytest.raises(GalleryError, match="has schema version 3, this edgeface uses 2; update edgeface"):
         Gallery(path, SPACE, DIMENSION)
 
 
 def test_an_older_schema_is_migrated_step_by_step_or_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with make(path) as gallery:
         gallery.add("Al", unit(0))
-    monkeypatch.setattr(gallery_file, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(gallery_file, "SCHEMA_VERSION", 4)
 
     def add_note(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE people ADD COLUMN note TEXT")
@@ -435,18 +435,18 @@ def test_an_older_schema_is_migrated_step_by_step_or_refused(path: Path, monkeyp
         connection.execute("UPDATE people SET note = 'half way'")
         raise GalleryError("stopped")
 
-    monkeypatch.setitem(gallery_file.MIGRATIONS, 1, add_note)
-    with pytest.raises(GalleryError, match="schema version 1, this edgeface uses 3 and cannot convert it"):
+    monkeypatch.setitem(gallery_file.MIGRATIONS, 2, add_note)
+    with pytest.raises(GalleryError, match="schema version 2, this edgeface uses 4 and cannot convert it"):
         Gallery(path, SPACE, DIMENSION)
-    monkeypatch.setitem(gallery_file.MIGRATIONS, 2, fail)
+    monkeypatch.setitem(gallery_file.MIGRATIONS, 3, fail)
     with pytest.raises(GalleryError, match="stopped"):
         Gallery(path, SPACE, DIMENSION)
     monkeypatch.setitem(
-        gallery_file.MIGRATIONS, 2, lambda connection: connection.execute("UPDATE people SET note = 'new'") and None
+        gallery_file.MIGRATIONS, 3, lambda connection: connection.execute("UPDATE people SET note = 'new'") and None
     )
     with Gallery(path, SPACE, DIMENSION) as gallery:  # the first step was undone, or it would fail now
         assert gallery._file.query("SELECT name, note FROM people") == [("Al", "new")]
-        assert gallery._file.query("PRAGMA user_version") == [(3,)]
+        assert gallery._file.query("PRAGMA user_version") == [(4,)]
         assert gallery.templates()[0] == ("Al",)
 
 

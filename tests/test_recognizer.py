@@ -8,7 +8,8 @@ from edgeface.faces import TEMPLATE
 from edgeface.runtime.detector import Detections, FixedDetector
 from edgeface.runtime.enrolment import CAMERA_PATIENCE_S, SHOT_INTERVAL_S, shots_from
 from edgeface.runtime.frames import FrameSequence
-from edgeface.runtime.recognizer import OperatingThreshold, Recognizer, one_face
+from edgeface.runtime.limits import Limits
+from edgeface.runtime.recognizer import Recognizer, one_face
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 
@@ -40,7 +41,7 @@ def test_no_face_says_how_large_the_picture_was():
 
 def camera(answers, frames=200):
     noise = np.random.default_rng(0).integers(60, 190, (240, 640, 3), np.uint8)
-    recognizer = Recognizer(FixedDetector(answers), None, "fp32", OperatingThreshold(0.5, None), "test")  # type: ignore[arg-type]
+    recognizer = Recognizer(FixedDetector(answers), None, "fp32", Limits("test", "fp32", cosine=0.5), "test")  # type: ignore[arg-type]
     return recognizer, FrameSequence([noise] * frames)
 
 

@@ -62,7 +62,16 @@ def write_bundle(folder, **changes):
             for name, latency in (("fp32", 3.0), ("int8", 1.0))
         },
         "thresholds": tuple(
-            Threshold(asked_fmr=fmr, fmr=fmr, cosine=c, interval=(c, c), precision="int8", pairs=9, data="test")
+            Threshold(
+                asked_fmr=fmr,
+                fmr=fmr,
+                cosine=c,
+                interval=(c, c),
+                gallery="int8",
+                precision="int8",
+                pairs=9,
+                data="test",
+            )
             for fmr, c in ((1e-2, 0.3), (1e-3, 0.4))
         ),
         "opset": 18,

@@ -125,7 +125,7 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
     console.table(rows, ["precision", "file", "min cosine", "accuracy", "one face, one thread"])
     typer.echo()
     if manifest.thresholds:
-        thresholds = [[t.precision, f"{t.fmr:g}", f"{t.cosine:.4f}", str(t.pairs)] for t in manifest.thresholds]
+        thresholds = [[t.pair, f"{t.fmr:g}", f"{t.cosine:.4f}", str(t.pairs)] for t in manifest.thresholds]
         console.table(thresholds, ["threshold for", "false match rate", "cosine", "pairs"])
         typer.echo()
     files = [[name, f"{entry.bytes}", entry.sha256] for name, entry in manifest.files.items()]

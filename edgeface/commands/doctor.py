@@ -28,7 +28,7 @@ def doctor_command(
     typer.echo(f"cameras: {cameras}")
     typer.echo(f"display: {'yes' if report['display'] else 'no; run goes headless'}")
     typer.echo(f"processor: {report['processor']}")
-    for what in ("bundle", "gallery"):
+    for what in ("bundle", "gallery", "search"):
         if report[what] is not None:
             typer.echo(f"{what}: {'ok' if report[what]['ok'] else report[what]['why']}")
     if report["bundle"] is not None and report["bundle"]["ok"]:

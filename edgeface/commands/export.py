@@ -120,7 +120,7 @@ def export_command(
     for threshold in manifest.thresholds:
         short = "" if threshold.fmr == threshold.asked_fmr else f" ({threshold.pairs} pairs support no less)"
         typer.echo(
-            f"{threshold.precision}: threshold {threshold.cosine:.4f} "
+            f"{threshold.pair}: threshold {threshold.cosine:.4f} "
             f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
         )
     typer.echo(f"bundle: {out}")

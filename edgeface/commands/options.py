@@ -14,6 +14,13 @@ Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the networks;
 Fmr = Annotated[
     float | None, typer.Option(help="Take the bundle's threshold for this false match rate [default: the strictest].")
 ]
+Fpir = Annotated[
+    float | None,
+    typer.Option(
+        help="How often a stranger may be taken for anybody in the gallery: the threshold follows from this and the "
+        "number of templates [default: the bundle's strictest false match rate]."
+    ),
+]
 ThresholdCosine = Annotated[
     float | None,
     typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),

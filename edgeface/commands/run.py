@@ -25,7 +25,10 @@ def run_command(
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
     threads: opt.Threads = 1,
-    fmr: opt.Fmr = None,
+    fpir: opt.Fpir = None,
+    fmr: Annotated[
+        float | None, typer.Option(help="Instead: false match rate of one comparison, however many there are.")
+    ] = None,
     threshold: opt.ThresholdCosine = None,
     votes: Annotated[int, typer.Option(min=1, help="Looks that must agree ...")] = 3,
     window: Annotated[int, typer.Option(min=1, help="... of the last so many.")] = 5,
@@ -51,6 +54,8 @@ def run_command(
 
       edgeface run --camera 0 --bundle my.bundle --claim alice
 
+      edgeface run --camera 0 --bundle my.bundle --fpir 1e-2
+
       edgeface run --source clip.mp4 --bundle my.bundle --record out.mp4 --events events.jsonl --json
     """
     import sys
@@ -63,6 +68,7 @@ def run_command(
     from edgeface.runtime.display import Window, has_display
     from edgeface.runtime.events import EventSink, FileSink, LinesSink
     from edgeface.runtime.gallery import Gallery, clean_name
+    from edgeface.runtime.limits import OperatingThreshold
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.quality import QualitySettings
     from edgeface.runtime.recognizer import open_recognizer
@@ -79,18 +85,23 @@ def run_command(
         provider=provider,
         threads=threads,
         fmr=fmr,
+        fpir=fpir,
         threshold=threshold,
         detector=detector,
         max_side=detect_size,
         require_keys=require_key or (),
     )
-    limit = recognizer.threshold
     name = None if claim is None else clean_name(claim)
     with ExitStack() as stack:
         path = gallery or console.default_gallery()
         people = stack.enter_context(Gallery(path, recognizer.embedder.space, recognizer.embedder.dimension))
         if not people.list():
             raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
+
+        def limit() -> OperatingThreshold:
+            return recognizer.limits.search(people.precisions(name))
+
+        first = limit()
         opened = open_source(source if source is not None else f"camera:{camera}")
         frames = stack.enter_context(buffered(opened))
         sinks: list[EventSink] = []
@@ -104,7 +115,7 @@ def run_command(
             sinks.append(file)
         settings = RunSettings(
             decision=DecisionSettings(
-                threshold=limit.cosine, fmr=limit.fmr, votes=votes, window=window, min_margin=min_margin, claim=name
+                threshold=first.cosine, fmr=first.fmr, votes=votes, window=window, min_margin=min_margin, claim=name
             ),
             quality=QualitySettings(min_size_px=float(min_face)),
             max_frames=max_frames,
@@ -117,6 +128,7 @@ def run_command(
             people,
             settings,
             sinks,
+            limit=limit if threshold is None else None,
             recorder=None if record is None else lambda size_wh: VideoRecorder(record, frames.fps or 25.0, size_wh),
             window=Window() if show or (show is None and has_display()) else None,
             stop=stack.enter_context(stop_on_signals()),
@@ -150,3 +162,8 @@ def _print_summary(summary: "Summary", precision: str) -> None:
         f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.1f} a second), {summary.faces} faces, "
         f"{summary.tracks} tracks, {told}; {precision}; ended: {summary.ended}"
     )
+    if summary.limit is not None and summary.limit.fpir is not None:
+        typer.echo(
+            f"threshold {summary.threshold:.4f} for {summary.limit.templates} templates: a stranger is taken for "
+            f"one of them at most in {summary.limit.fpir:.2g} of looks"
+        )
