@@ -18,7 +18,7 @@ from edgeface.metrics import RULE_OF_THREE, OperatingPoint, _binomial_quantile
 
 EXACT_RANKS: Final = 512
 """So many of the highest scores are kept one by one ..."""
-RANK_STEP: Final = 1.02
+RANK_STEP: Final = 1.05
 """... and after them every rank that is larger than the one before by this factor."""
 GENUINE_RANKS: Final = 256
 """Genuine scores are kept at so many evenly spaced ranks: a true match rate is known to half a percent."""
@@ -183,15 +183,18 @@ def comparison_rate(fpir: float, templates: int) -> float:
     return fpir if templates == 1 else -math.expm1(math.log1p(-fpir) / templates)
 
 
-def rate_interval(errors: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of an error rate by Wilson's score (1927), in [0, 1]; also right at 0."""
+def rate_interval(rate: float, trials: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of an error rate seen in so many independent trials, in [0, 1].
+
+    It is Wilson's score (1927), which is also right where no error was seen.
+    """
     if trials < 1:
         return 0.0, 1.0
     z = 1.959963984540054
-    rate, spread = errors / trials, z * z / trials
+    spread = z * z / trials
     middle = (rate + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (rate * (1 - rate) + spread / 4)) / (1 + spread)
-    return (max(0.0, middle - half) if errors else 0.0), (min(1.0, middle + half) if errors < trials else 1.0)
+    return (middle - half if rate > 0 else 0.0), (middle + half if rate < 1 else 1.0)
 
 
 def _ranks(fmr: float, count: int, independent: int, confidence: float) -> tuple[float, int, int, int]:

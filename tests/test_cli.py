@@ -24,6 +24,7 @@ COMMANDS = (
     "train",
     "eval",
     "export",
+    "calibrate",
     "verify",
     "enroll",
     "run",

@@ -450,6 +450,43 @@ def test_an_older_schema_is_migrated_step_by_step_or_refused(path: Path, monkeyp
         assert gallery.templates()[0] == ("Al",)
 
 
+def test_a_gallery_of_version_1_keeps_its_templates_whose_precision_is_not_known(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        f"""
+        PRAGMA application_id = {gallery_file.APPLICATION_ID};
+        PRAGMA user_version = 1;
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+        CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL);
+        CREATE TABLE templates (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+            embedding BLOB NOT NULL,
+            quality REAL,
+            source TEXT NOT NULL,
+            created TEXT NOT NULL
+        );
+        CREATE INDEX templates_person ON templates (person);
+        INSERT INTO meta VALUES ('space', '{SPACE}'), ('dimension', '{DIMENSION}');
+        INSERT INTO people VALUES (1, 'Al', '2026-01-01T00:00:00+00:00');
+        """
+    )
+    connection.execute(
+        "INSERT INTO templates VALUES (1, 1, ?, 0.5, 'a.jpg', '2026-01-01T00:00:00+00:00')", (unit(0).tobytes(),)
+    )
+    connection.commit()
+    connection.close()
+    for _ in range(2):  # migrated once, then as it is
+        with Gallery(path, SPACE, DIMENSION) as gallery:
+            names, matrix = gallery.templates()
+            assert names == ("Al",) and gallery.precisions() == {None: 1}
+            np.testing.assert_allclose(matrix, [unit(0)], atol=1e-7)
+    with Gallery(path, SPACE, DIMENSION) as gallery:
+        gallery.enroll("Al", [Template(unit(1), precision="int8")])
+        assert gallery.precisions("Al") == {None: 1, "int8": 1}
+        assert gallery._file.query("PRAGMA user_version") == [(2,)]
+
+
 # --- several programs, and sudden death
 
 

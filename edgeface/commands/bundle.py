@@ -109,6 +109,7 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
             ["embedding space", f"{manifest.space[:12]}, {manifest.embedder.dimension} numbers"],
             ["detector", manifest.detector.format if manifest.detector else "none"],
             ["calibration", _calibration(opened)],
+            ["threshold data", _threshold_data(opened)],
             ["opset, IR version", f"{manifest.opset}, {manifest.ir_version}"],
             *([key, str(value)] for key, value in manifest.origin.items()),
             *([f"licence of {what}", text] for what, text in manifest.licences),
@@ -162,6 +163,14 @@ def _calibration(bundle: "Bundle") -> str:
     if calibration is None:
         return "not stated"
     return f"{calibration.images} faces, {calibration.source}, hash {calibration.sha256[:12]}"
+
+
+def _threshold_data(bundle: "Bundle") -> str:
+    data = bundle.manifest.threshold_data
+    if data is None:
+        return "not stated"
+    people = "" if data.people is None else f" of {data.people} people"
+    return f"{data.name}, {data.faces} faces{people}, {data.independent} independent impostor pairs"
 
 
 def _private_key(path: Path) -> "Ed25519PrivateKey":

@@ -1,0 +1,160 @@
+"""`edgeface calibrate`: thresholds from one's own faces."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from edgeface.export.people import People
+    from edgeface.export.recalibration import Effect, Recalibration
+    from edgeface.runtime.bundle import Bundle
+
+SHOWN = 5
+"""So many suspects and skipped pictures are shown; --json has all."""
+
+
+def calibrate_command(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder or zip, or 'default'.")],
+    *,
+    data: Annotated[
+        str, typer.Option(help="Identity folders of photographs or aligned crops; or shards, .rec, .csv of crops.")
+    ],
+    split: opt.Split = None,
+    out: Annotated[Path | None, typer.Option(help="New bundle: a folder, or a zip if it ends in .zip.")] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the bundle instead.")] = False,
+    fmr: Annotated[
+        str | None, typer.Option(help="False match rates to choose thresholds for [default: those of the bundle].")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the data [default: the name of --data].")] = None,
+    largest: Annotated[bool, typer.Option(help="With several faces in a photograph, take the largest.")] = False,
+    detector: opt.DetectorPath = None,
+    provider: opt.Provider = "auto",
+    threads: opt.Threads = 0,
+    require_key: opt.RequireKey = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Choose the thresholds of a bundle anew, on the people and the cameras that it will see.
+
+    Every picture is compared with every other, in each pair of precisions. A false match rate needs 3 / rate pairs of
+    people: 25 people for 1e-2, 78 for 1e-3.
+
+    Examples:
+
+      edgeface calibrate my.bundle --data colleagues/ --fmr 1e-2 --out ours.bundle
+
+      edgeface calibrate my.bundle --data colleagues/ --in-place --json
+    """
+    from edgeface.data import open_faces
+    from edgeface.errors import ConfigError
+    from edgeface.export.people import gather_people
+    from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
+    from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.embedder import bundle_embedder
+    from edgeface.runtime.recognizer import bundle_detector
+    from edgeface.runtime.signature import refuse_loose
+
+    if (out is None) != in_place:
+        raise ConfigError("give a new bundle with --out PATH, or replace this one with --in-place")
+    if detector is not None:
+        refuse_loose(detector, require_key or ())
+    opened = open_bundle(bundle, require_keys=require_key or ())
+    rates = console.rates(fmr) if fmr is not None else _rates(opened)
+    label = name or Path(data).name
+    faces = open_faces(data, split=split)
+    check_people(len(faces.identities), rates, label)
+    with console.progress("reading pictures", quiet or as_json) as advance:
+        people = gather_people(
+            faces,
+            lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
+            largest=largest,
+            progress=advance,
+        )
+    embedders = {
+        precision: bundle_embedder(opened, precision=precision, provider=provider, threads=threads)[0]
+        for precision in opened.manifest.precisions
+    }
+    result = recalibrate(opened, embedders, people, label, rates, lambda text: console.say(text, quiet or as_json))
+    written = write_recalibrated(opened, result, out)
+    _warn(opened, people, result, written)
+    if as_json:
+        console.print_json(_facts(opened, people, result, written))
+        return
+    effects = [("old", effect) for effect in result.before] + [("new", effect) for effect in result.after]
+    effects.sort(key=lambda aged: (aged[1].threshold.pair, -aged[1].threshold.asked_fmr))
+    header = ["", "faces", "FMR", "threshold", "interval", "FMR here", "interval", "FNMR here", "interval"]
+    console.table([_row(age, effect) for age, effect in effects], header)
+    typer.echo(f"bundle: {written}")
+
+
+def _rates(bundle: "Bundle") -> tuple[float, ...]:
+    from edgeface.errors import ConfigError
+
+    rates = sorted({threshold.asked_fmr for threshold in bundle.manifest.thresholds}, reverse=True)
+    if not rates:
+        raise ConfigError(f"bundle {bundle.path} has no thresholds so far; say for which rates, such as --fmr 1e-2")
+    return tuple(rates)
+
+
+def _row(age: str, effect: "Effect") -> list[str]:
+    threshold = effect.threshold
+    low, high = threshold.interval
+    return [
+        age,
+        threshold.pair,
+        f"{threshold.asked_fmr:g}",
+        f"{threshold.cosine:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        f"{effect.fmr:.2g}",
+        f"{effect.fmr_interval[0]:.2g} to {effect.fmr_interval[1]:.2g}",
+        f"{effect.fnmr:.2g}",
+        f"{effect.fnmr_interval[0]:.2g} to {effect.fnmr_interval[1]:.2g}",
+    ]
+
+
+def _warn(bundle: "Bundle", people: "People", result: "Recalibration", written: Path) -> None:
+    """Say on stderr what a reader of the result must know."""
+    for suspect in result.suspects[:SHOWN]:
+        console.say(
+            f"warning: {console.printable(suspect.first)} and {console.printable(suspect.second)} look like one person "
+            f"(cosine {suspect.score:.3f}); if they are, put their pictures into one folder: they raise the thresholds"
+        )
+    if len(result.suspects) > SHOWN:
+        console.say(f"warning: and {len(result.suspects) - SHOWN} more such pairs; --json lists all")
+    if people.skipped:
+        reasons = "; ".join(console.printable(skipped.reason) for skipped in people.skipped[:SHOWN])
+        console.say(f"note: {len(people.skipped)} pictures were left out: {reasons}")
+    if bundle.signed_by is not None:
+        console.say(
+            f"note: the signature does not hold for new thresholds, so {written} has none; sign it again: "
+            f"edgeface bundle sign {written} --key KEY"
+        )
+
+
+def _facts(bundle: "Bundle", people: "People", result: "Recalibration", written: Path) -> dict[str, Any]:
+    data = result.manifest.threshold_data
+    return {
+        "bundle": str(written),
+        "data": None if data is None else data.model_dump(),
+        "before": [_effect_facts(effect) for effect in result.before],
+        "thresholds": [_effect_facts(effect) for effect in result.after],
+        "suspects": [{"names": [s.first, s.second], "score": s.score} for s in result.suspects],
+        "skipped": [{"picture": skipped.key, "why": skipped.reason} for skipped in people.skipped],
+        "must_be_signed_again": bundle.signed_by is not None,
+    }
+
+
+def _effect_facts(effect: "Effect") -> dict[str, Any]:
+    threshold = effect.threshold.model_dump()
+    return threshold | {
+        "fmr": effect.threshold.asked_fmr,
+        "supported_fmr": effect.threshold.fmr,
+        "measured_fmr": effect.fmr,
+        "measured_fmr_interval": effect.fmr_interval,
+        "measured_fnmr": effect.fnmr,
+        "measured_fnmr_interval": effect.fnmr_interval,
+    }

@@ -1,0 +1,107 @@
+"""The people of a data set: aligned faces with names, from crops or from photographs."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
+from edgeface.errors import DataError, ImageError, NoFaceError
+from edgeface.faces import FACE_SIZE
+from edgeface.runtime.detector import Detector
+from edgeface.runtime.enrolment import portrait
+from edgeface.runtime.quality import QualitySettings, problem
+from edgeface.runtime.recognizer import one_face
+
+MAX_FACES: Final = 2000
+"""More faces than this are not taken: all are compared with all, which then are two million pairs."""
+MAX_EACH: Final = 40
+"""Nor more of one person, who would weigh too much."""
+
+Progress = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class People:
+    """Aligned faces of known people.
+
+    Attributes:
+        faces: (N, 112, 112, 3) uint8 RGB.
+        labels: (N,) int64, an index into `names`.
+        names: of the people that have a face here.
+        skipped: pictures without a face that can be used.
+    """
+
+    faces: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the pixels, in order."""
+        return hashlib.sha256(self.faces.tobytes()).hexdigest()
+
+
+def gather_people(
+    data: FaceSet, detector: Callable[[], Detector], *, largest: bool = False, seed: int = 0, progress: Progress
+) -> People:
+    """Read the labelled faces of a data set, at most `MAX_FACES` of people drawn at random.
+
+    A picture of 112 x 112 is taken for an aligned crop. In any other the face is found, aligned and measured as by the
+    camera loop, and left out if that would not look at it.
+
+    Args:
+        data: crops or photographs.
+        detector: opens a face detector; called at the first photograph.
+        largest: of several faces in a photograph take the largest, instead of leaving it out.
+        seed: of the draw.
+        progress: told how many of how many pictures are done.
+
+    Raises:
+        BundleError: as `detector` raises it.
+    """
+    finder = functools.cache(detector)
+    chosen = _draw(data, seed)
+    faces, names, skipped = [], [], list(data.skipped)
+    for done, index in enumerate(chosen):
+        sample = data.samples[index]
+        try:
+            faces.append(_face(data, index, finder, largest))
+            names.append(sample.identity or "")
+        except (DataError, ImageError, NoFaceError) as error:
+            skipped.append(Skipped(sample.key, str(error)))
+        progress(done + 1, len(chosen))
+    people = tuple(sorted(set(names)))
+    number = {name: label for label, name in enumerate(people)}
+    stacked = np.stack(faces) if faces else np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
+    return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped))
+
+
+def _face(data: FaceSet, index: int, finder: Callable[[], Detector], largest: bool) -> npt.NDArray[np.uint8]:
+    picture, key = data.picture(index), data.samples[index].key
+    if picture.shape == (FACE_SIZE, FACE_SIZE, 3):
+        return picture
+    found = one_face(finder().detect(picture), picture, key, largest=largest)
+    taken = portrait(picture, found, key)
+    if reason := problem(taken.quality, QualitySettings()):
+        raise ImageError(f"the face in {key} is {reason}")
+    return taken.face
+
+
+def _draw(data: FaceSet, seed: int) -> list[int]:
+    """Return the pictures to use, in order."""
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    labels = np.unique(data.labels[data.labels != UNKNOWN])
+    for label in rng.permutation(labels):
+        own = np.flatnonzero(data.labels == label)
+        own = np.sort(rng.permutation(own)[:MAX_EACH])
+        if len(chosen) + len(own) <= MAX_FACES:
+            chosen += own.tolist()
+    return sorted(chosen)

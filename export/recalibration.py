@@ -1,0 +1,237 @@
+"""New thresholds for a bundle, measured on the faces of those who use it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import BundleError, ConfigError, DataError
+from edgeface.evaluation.verification import FaceEmbedder
+from edgeface.export.card import model_card
+from edgeface.export.people import People
+from edgeface.export.thresholds import PairScores, PrecisionPair, Scored, choose_thresholds, precision_pairs, tabulate
+from edgeface.files import new_folder, sha256, write_bytes
+from edgeface.manifest import MANIFEST_NAME, FileEntry, Manifest, Threshold, ThresholdData
+from edgeface.metrics import RULE_OF_THREE
+from edgeface.operating_points import MIN_COMPARISONS, rate_interval
+from edgeface.runtime.bundle import Bundle
+from edgeface.runtime.packing import zip_files
+from edgeface.scores import SCORES_NAME, write_scores
+
+CARD_NAME: Final = "MODEL_CARD.md"
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a threshold does to the faces that were measured.
+
+    Attributes:
+        threshold: which.
+        fmr: share of impostor pairs that reach it, in [0, 1], with its 95 % interval.
+        fmr_interval: (low, high).
+        fnmr: share of genuine pairs that do not.
+        fnmr_interval: (low, high).
+    """
+
+    threshold: Threshold
+    fmr: float
+    fmr_interval: tuple[float, float]
+    fnmr: float
+    fnmr_interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Two names that may be one person: the score of their most similar faces is that of one person's."""
+
+    first: str
+    second: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """A bundle's new thresholds.
+
+    Attributes:
+        manifest: of the new bundle.
+        before: what the old thresholds do to these faces.
+        after: what the new ones do.
+        suspects: names that may be one person, the most similar first.
+        files: what changes in the bundle, by name; the rest is taken over.
+    """
+
+    manifest: Manifest
+    before: tuple[Effect, ...]
+    after: tuple[Effect, ...]
+    suspects: tuple[Suspect, ...]
+    files: Mapping[str, bytes]
+
+
+def check_people(people: int, rates: Sequence[float], name: str) -> None:
+    """Refuse false match rates that so many people do not support.
+
+    All pictures are compared with all, but those of the same two people resemble each other: by the rule of three, a
+    rate needs 3 / rate pairs of *people*.
+
+    Raises:
+        DataError: there are too few people.
+    """
+    pairs = people * (people - 1) // 2
+    rate = min(rates)
+    needed = max(MIN_COMPARISONS, math.ceil(RULE_OF_THREE / rate - 1e-9))
+    if pairs >= needed:
+        return
+    enough = math.ceil((1 + math.sqrt(1 + 8 * needed)) / 2)
+    advice = "give more people"
+    if pairs >= MIN_COMPARISONS:
+        advice += f", or ask for --fmr {math.ceil(1000 * RULE_OF_THREE / pairs) / 1000:g}"
+    raise DataError(
+        f"{people} people in {name} are too few for a false match rate of {rate:g}: that needs {needed} pairs of two "
+        f"people, which takes {enough} people, and there are {pairs}; {advice}"
+    )
+
+
+def recalibrate(
+    bundle: Bundle,
+    embedders: Mapping[str, FaceEmbedder],
+    people: People,
+    name: str,
+    rates: Sequence[float],
+    step: Step = lambda _: None,
+) -> Recalibration:
+    """Choose the thresholds of a bundle anew, for each pair of its precisions; nothing is written.
+
+    Args:
+        bundle: whose thresholds.
+        embedders: its networks, one for each of its precisions.
+        people: to choose them on.
+        name: what to call these.
+        rates: false match rates.
+        step: told what is going on.
+
+    Raises:
+        DataError: there are too few people for these rates, or nobody has two faces.
+    """
+    check_people(len(people.names), rates, name)
+    first, second = np.triu_indices(len(people.labels), 1)
+    same = people.labels[first] == people.labels[second]
+    if not same.any():
+        raise DataError(f"nobody in {name} has two pictures that can be used; give at least two of some people")
+    embeddings = {}
+    for precision, embedder in embedders.items():
+        step(f"{precision}: embedding {len(people.faces)} faces")
+        embeddings[precision] = embedder.embed(people.faces)
+    scores: dict[PrecisionPair, PairScores] = {}
+    suspects: tuple[Suspect, ...] = ()
+    for gallery, probe in precision_pairs(embedders):
+        cosines = np.clip((embeddings[gallery] @ embeddings[probe].T)[first, second], -1.0, 1.0)
+        scores[gallery, probe] = PairScores(cosines[~same], cosines[same])
+        if not suspects and gallery == probe:
+            suspects = _suspects(people, first[~same], second[~same], scores[gallery, probe])
+    count = len(people.names)
+    data = ThresholdData(
+        name=name,
+        sha256=people.sha256,
+        people=count,
+        faces=len(people.faces),
+        genuine=int(same.sum()),
+        impostors=int((~same).sum()),
+        independent=count * (count - 1) // 2,
+    )
+    scored = tabulate(scores, data, rates)
+    thresholds = choose_thresholds(scored, rates)
+    disjoint = int((np.bincount(people.labels) // 2).sum())
+    manifest, files = _changed(bundle.manifest, scored, thresholds)
+    return Recalibration(
+        manifest,
+        _effects(bundle.manifest.thresholds, scored, disjoint),
+        _effects(thresholds, scored, disjoint),
+        suspects,
+        files,
+    )
+
+
+def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) -> Path:
+    """Write the bundle with its new thresholds: all of it or nothing, and never with the old signature.
+
+    Args:
+        bundle: the old one.
+        result: its new thresholds.
+        out: folder, or a zip if it ends in `.zip`; None replaces the old one where it lies.
+
+    Returns:
+        Where the new bundle lies.
+
+    Raises:
+        BundleError: `out` is something else than a bundle, or files would be lost that the manifest does not list.
+        ConfigError: it cannot be written.
+    """
+    target = bundle.path.resolve() if out is None else out  # a link to a bundle stays a link
+    is_zip = not target.is_dir() if out is None else out.suffix == ".zip"
+    if out is None and bundle.unlisted():
+        raise BundleError(
+            f"bundle {bundle.path} also has {', '.join(bundle.unlisted())}, which its manifest does not list and "
+            "replacing it would lose; move that elsewhere, or give --out"
+        )
+    if not is_zip and target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise BundleError(f"{target} exists and is not a bundle; choose another --out")
+    kept = {name: bundle.read(name) for name in result.manifest.files if name not in result.files}
+    files = {MANIFEST_NAME: result.manifest.to_json()} | kept | dict(result.files)
+    try:
+        if is_zip:
+            write_bytes(target, zip_files(dict(sorted(files.items()))))
+        else:
+            with new_folder(target) as folder:
+                for name, data in files.items():
+                    (folder / name).write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"bundle {target} cannot be written: {error.strerror}; give another --out") from error
+    return target
+
+
+def _changed(
+    manifest: Manifest, scored: Scored, thresholds: tuple[Threshold, ...]
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the new manifest, and the files that differ from the old ones."""
+    update = {"thresholds": thresholds, "threshold_data": scored.data, "scores": SCORES_NAME}
+    manifest = manifest.model_copy(update=update)
+    files = {SCORES_NAME: write_scores(scored.tables), CARD_NAME: b""}
+    files[CARD_NAME] = model_card(manifest).encode()
+    entries = {name: FileEntry(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
+    return manifest.model_copy(update={"files": manifest.files | entries}), files
+
+
+def _effects(thresholds: Sequence[Threshold], scored: Scored, disjoint: int) -> tuple[Effect, ...]:
+    """Measure thresholds. Intervals go by the pairs that count as independent; of genuine ones those without a face
+    in common.
+    """
+    effects = []
+    for threshold in thresholds:
+        own = scored.scores.get((threshold.gallery, threshold.precision))
+        if own is None:
+            continue
+        fmr = float(np.mean(own.impostor.astype(np.float64) >= threshold.cosine))
+        fnmr = float(np.mean(own.genuine.astype(np.float64) < threshold.cosine))
+        effects.append(
+            Effect(threshold, fmr, rate_interval(fmr, scored.data.independent), fnmr, rate_interval(fnmr, disjoint))
+        )
+    return tuple(effects)
+
+
+def _suspects(
+    people: People, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], scores: PairScores
+) -> tuple[Suspect, ...]:
+    """Return names whose most similar faces are as similar as the median two of one person."""
+    alike = np.flatnonzero(scores.impostor >= np.median(scores.genuine))
+    best: dict[tuple[str, str], float] = {}
+    for row in alike[np.argsort(-scores.impostor[alike], kind="stable")].tolist():
+        names = sorted((people.names[people.labels[first[row]]], people.names[people.labels[second[row]]]))
+        best.setdefault((names[0], names[1]), float(scores.impostor[row]))
+    return tuple(Suspect(*names, score) for names, score in best.items())
