@@ -53,6 +53,8 @@ class Person:
     templates: int
     created: str
     """UTC, ISO 8601."""
+    precisions: tuple[str, ...] = ()
+    """Of the networks that made the templates, as far as that is known."""
 
 
 class Gallery:
@@ -142,10 +144,13 @@ class Gallery:
     def list(self) -> tuple[Person, ...]:
         """Return everybody, by name."""
         rows = self._file.query(
-            "SELECT name, COUNT(templates.id), people.created FROM people "
+            "SELECT name, COUNT(templates.id), people.created, GROUP_CONCAT(DISTINCT precision) FROM people "
             "LEFT JOIN templates ON person = people.id GROUP BY people.id ORDER BY name"
         )
-        return tuple(Person(*row) for row in rows)
+        return tuple(
+            Person(name, templates, created, tuple(sorted(made.split(",") if made else ())))
+            for name, templates, created, made in rows
+        )
 
     def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
         """Return the names, one a template, and the (T, D) float32 matrix with rows of unit length.

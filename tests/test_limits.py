@@ -6,6 +6,8 @@ import logging
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeface.errors import BundleError, ConfigError
 from edgeface.files import sha256
@@ -15,7 +17,7 @@ from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.decision import DecisionSettings
 from edgeface.runtime.doctor import examine
 from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.limits import bundle_limits
+from edgeface.runtime.limits import Limits, bundle_limits
 from edgeface.runtime.loop import RunSettings
 from edgeface.runtime.recognizer import open_recognizer
 from edgeface.scores import MAX_SCORES_BYTES, SCORES_NAME, write_scores
@@ -141,6 +143,18 @@ def test_more_templates_are_stricter_until_the_pairs_give_out(opened):
     assert f"{last.cosine:.4f}" in last.note and "among 10000 templates" in last.note
 
 
+@given(*[st.floats(1e-4, 0.5)] * 2, *[st.integers(1, 5000)] * 2)
+def test_more_templates_or_fewer_false_positives_are_never_laxer(one, other, few, many):
+    few, many, lax, strict = min(few, many), max(few, many), max(one, other), min(one, other)
+    limits = {rate: Limits("b", "int8", (), {"int8": TABLES["int8", "int8"]}, fpir=rate) for rate in (lax, strict)}
+    loosest = limits[lax].search({"int8": few})
+    for rate, count in ((strict, few), (lax, many)):
+        limit = limits[rate].search({"int8": count})
+        assert limit.cosine >= loosest.cosine
+        assert limit.fpir is not None
+        assert (limit.note is None) == (limit.fpir <= rate * (1 + 1e-6))
+
+
 def test_a_rate_of_one_comparison_does_not_move_with_the_gallery(opened):
     limits = bundle_limits(opened, "int8", fmr=5e-3)
     assert limits.search({"int8": 1}).cosine == limits.search({"int8": 500}).cosine
@@ -207,6 +221,7 @@ def test_a_gallery_knows_the_precision_of_each_template(tmp_path):
         assert gallery.precisions() == {"fp32": 2, "int8": 1, None: 1}
         assert gallery.precisions("Al") == {"fp32": 2, "int8": 1}
         assert gallery.precisions("Cy") == {}
+        assert [person.precisions for person in gallery.list()] == [("fp32", "int8"), ()]
         gallery.remove("Al")
         assert gallery.precisions() == {None: 1}
 

@@ -26,7 +26,13 @@ def enroll_command(
 ) -> None:
     """Add a person to the gallery, from pictures or a camera. All of the pictures are taken, or none.
 
-    Example: edgeface enroll alice --image a1.jpg --image a2.jpg --bundle my.bundle
+    Templates of any precision of the bundle can be compared with faces of any other: each has its own threshold.
+
+    Examples:
+
+      edgeface enroll alice --image a1.jpg --image a2.jpg --bundle my.bundle
+
+      edgeface enroll alice --camera 0 --bundle my.bundle --precision fp32
     """
     from edgeface.errors import ConfigError
     from edgeface.runtime.enrolment import camera_portraits, enroll, file_portraits
@@ -66,13 +72,16 @@ def gallery_list_command(gallery: opt.GalleryPath = None, *, as_json: opt.Json =
     with Gallery(path) as opened:
         people, space = opened.list(), opened.space_id
     if as_json:
-        listed = [{"name": p.name, "templates": p.templates, "created": p.created} for p in people]
+        listed = [
+            {"name": p.name, "templates": p.templates, "created": p.created, "precisions": p.precisions} for p in people
+        ]
         console.print_json({"gallery": str(path), "space": space, "people": listed})
         return
     if not people:
         typer.echo(f"{path} is empty; add somebody with `edgeface enroll NAME --image FILE`")
         return
-    console.table([[p.name, str(p.templates), p.created] for p in people], ["name", "pictures", "enrolled"])
+    rows = [[p.name, str(p.templates), ", ".join(p.precisions) or "not known", p.created] for p in people]
+    console.table(rows, ["name", "pictures", "precision", "enrolled"])
 
 
 def gallery_remove_command(
