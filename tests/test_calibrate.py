@@ -1,6 +1,8 @@
 """Thresholds from one's own faces: measured, written whole, and refused where there are too few people."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.packing import pack_bundle
 from edgeface.runtime.signing import make_key, read_private_key, sign_bundle
+from tests.conftest import ROOT
+from tests.test_architecture import HEAVY
 from tests.test_cli import fails, run
 from tests.test_limits import TABLES, scored_bundle
 from tests.test_runtime_bundle import write_bundle
@@ -208,6 +212,12 @@ def test_many_faces_are_thinned_by_person(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr("edgeface.export.people.MAX_EACH", 4)
     taken = gather_people(open_faces(folder), lambda: pytest.fail("no photographs"), progress=lambda done, total: None)
     assert len(taken.faces) == 12 and np.bincount(taken.labels).tolist() == [4, 4, 4]
+
+
+def test_a_device_without_torch_and_onnx_can_calibrate():
+    block = "; ".join(f"sys.modules['{name}'] = None" for name in sorted(HEAVY))
+    code = f"import sys; {block}; import edgeface.export.people, edgeface.export.recalibration"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.skipif(not BUILT_IN_DETECTOR.is_file(), reason="this checkout has no built-in detector")
