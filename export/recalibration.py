@@ -91,7 +91,7 @@ def check_people(people: int, rates: Sequence[float], name: str) -> None:
     enough = math.ceil((1 + math.sqrt(1 + 8 * needed)) / 2)
     advice = "give more people"
     if pairs >= MIN_COMPARISONS:
-        advice += f", or ask for --fmr {math.ceil(1000 * RULE_OF_THREE / pairs) / 1000:g}"
+        advice += f", or ask for --fmr {_rounded_up(RULE_OF_THREE / pairs):g}"
     raise DataError(
         f"{people} people in {name} are too few for a false match rate of {rate:g}: that needs {needed} pairs of two "
         f"people, which takes {enough} people, and there are {pairs}; {advice}"
@@ -194,6 +194,12 @@ def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) 
     except OSError as error:
         raise ConfigError(f"bundle {target} cannot be written: {error.strerror}; give another --out") from error
     return target
+
+
+def _rounded_up(rate: float) -> float:
+    """Return the next rate of two significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return math.ceil(rate / unit - 1e-9) * unit
 
 
 def _changed(

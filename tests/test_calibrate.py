@@ -165,6 +165,12 @@ def test_as_many_people_as_it_says_are_enough_and_one_fewer_is_not(rate):
     check_people(enough, [0.9, rate], "x")
     with pytest.raises(DataError):
         check_people(enough - 1, [0.9, rate], "x")
+    if enough > 5:  # what is advised instead is accepted
+        with pytest.raises(DataError) as caught:
+            check_people(enough - 1, [rate], "x")
+        advised = float(str(caught.value).split("--fmr ")[1])
+        check_people(enough - 1, [advised], "x")
+        assert advised < 1.2 * 3 / ((enough - 1) * (enough - 2) / 2)
     assert enough * (enough - 1) / 2 >= 3 / rate > (enough - 1) * (enough - 2) / 2 or enough == 4
 
 
