@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,13 @@ def table(rows: list[list[str]], header: list[str]) -> None:
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def notes(texts: list[str]) -> None:
+    """Print sentences below a table on stdout, broken at spaces, and a blank line."""
+    for text in texts:
+        typer.echo(textwrap.fill(text, 110))
+    typer.echo()
 
 
 @contextmanager
