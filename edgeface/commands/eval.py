@@ -64,6 +64,7 @@ def eval_command(
     from edgeface.errors import ConfigError
     from edgeface.evaluation.assessment import assess
     from edgeface.evaluation.facts import to_json
+    from edgeface.evaluation.report import make_folder, write_report
 
     if data is None:
         raise ConfigError("eval needs faces to measure on: give --data FOLDER")
@@ -73,6 +74,8 @@ def eval_command(
         raise ConfigError(f"--bootstrap {bootstrap} is too few for 95 % intervals; give 100 or more, or 0 for none")
     if against is None and against_precision is not None and model.suffix == ".onnx":
         raise ConfigError(f"{model} is one network in one precision; name the other one with --against")
+    if out:
+        make_folder(out)
     preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale)
     opened = open_named(model, preprocessing, precision=precision, provider=provider, threads=threads)
     other = None
@@ -105,8 +108,6 @@ def eval_command(
 
         plot_reports(plot, {measured.precision: measured.report}, f"{measured.model} on {plan.protocol}")
     if out:
-        from edgeface.evaluation.report import write_report
-
         facts["files"] = [str(path) for path in write_report(out, measured, facts)]
     if as_json:
         console.print_json(facts)

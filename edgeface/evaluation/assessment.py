@@ -78,7 +78,7 @@ class Assessment:
         intervals: 95 % of `accuracy`, `eer`, `auc`, `d_prime` and of the TAR at each supported rate, by name; empty
             without bootstrap.
         point: the threshold for the asked false match rate.
-        fnmr: share of the genuine pairs that it refuses.
+        fmr: share of the impostor pairs that it accepts; `fnmr` that of the genuine pairs that it refuses.
         identification: None if there was no search.
         groups: empty if there were no labels.
         comparison: None if there was no other model.
@@ -91,6 +91,7 @@ class Assessment:
     report: VerificationReport
     intervals: Mapping[str, Interval]
     point: OperatingPoint
+    fmr: Rate
     fnmr: Rate
     identification: IdentificationReport | None = None
     groups: tuple[GroupRates, ...] = ()
@@ -130,6 +131,7 @@ def assess(
     if plan.resampling:
         weighted = WeightedPairs(report.scores, report.same, report.correct, rates)
         found = dict(zip(names, intervals(weighted.measure, plan.resampling), strict=True))
+    fmr, fnmr = _error_rates(plan, report, point.threshold)
     return Assessment(
         plan=plan,
         model=model.name,
@@ -138,7 +140,8 @@ def assess(
         report=report,
         intervals=found,
         point=point,
-        fnmr=_fnmr(plan, report, point.threshold),
+        fmr=fmr,
+        fnmr=fnmr,
         identification=_identify(plan, embeddings, used),
         groups=measure_groups(
             plan.labels,
@@ -161,13 +164,19 @@ def _score(plan: Plan, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np
     return score_pairs(cosine_scores(embeddings[first], embeddings[second]), plan.pairs)
 
 
-def _fnmr(plan: Plan, report: VerificationReport, threshold: float) -> Rate:
-    refused = report.scores[report.same] < threshold
-    people = plan.items.labels[plan.pairs.first][report.same]
-    if np.any(people == UNKNOWN):
-        return independent_rate(int(refused.sum()), len(refused))
-    numbers = np.unique(people, return_inverse=True)[1]
-    return clustered_rate(np.bincount(numbers, weights=refused).astype(np.int64), np.bincount(numbers))
+def _error_rates(plan: Plan, report: VerificationReport, threshold: float) -> tuple[Rate, Rate]:
+    """Return FMR and FNMR on the pairs of the list."""
+    wrong = (report.scores >= threshold) != report.same
+    sides = np.stack([plan.items.labels[plan.pairs.first], plan.items.labels[plan.pairs.second]])
+    rates = []
+    for kind, people in ((~report.same, sides), (report.same, sides[:1])):
+        if np.any(people[:, kind] == UNKNOWN):
+            rates.append(independent_rate(int(wrong[kind].sum()), int(kind.sum())))
+            continue
+        numbers = np.unique(people[:, kind], return_inverse=True)[1].ravel()
+        errors = np.bincount(numbers, weights=np.tile(wrong[kind], len(people))).astype(np.int64)
+        rates.append(clustered_rate(errors, np.bincount(numbers), people_a_trial=len(people)))
+    return rates[0], rates[1]
 
 
 def _identify(

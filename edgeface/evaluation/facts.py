@@ -32,7 +32,8 @@ def to_json(assessment: Assessment) -> dict[str, Any]:
             "fmr": point.fmr,
             "cosine": point.threshold,
             "interval": list(point.interval),
-            "fnmr": assessment.fnmr.to_json(),
+            "measured_fmr": assessment.fmr.to_json(),
+            "measured_fnmr": assessment.fnmr.to_json(),
         },
     }
     if plan.resampling:

@@ -21,7 +21,7 @@ Reports = Mapping[str, VerificationReport]
 """What models scored, by the name for the legend."""
 
 DET_TICKS: Final = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.1, 0.2, 0.4)
-CURVE_POINTS: Final = 2000
+CURVE_POINTS: Final = 4000
 """A curve is thinned to so many points; a picture shows no more."""
 
 LINES: Final = ("-", "--", ":")
@@ -69,9 +69,9 @@ def det_picture(reports: Reports) -> bytes:
         lowest = min(min(_resolution(report)) for report in reports.values())
         for line, (name, report) in zip(_lines(len(reports)), reports.items(), strict=True):
             impostor, genuine = _resolution(report)
-            fmr, fnmr = report.roc.fmr, 1 - report.roc.tar
-            shown = np.flatnonzero((fmr >= impostor) & (fmr <= 0.5) & (fnmr >= genuine) & (fnmr <= 0.5))
-            shown = shown[_thinned(len(shown))]
+            corners = _corners(report)
+            fmr, fnmr = report.roc.fmr[corners], 1 - report.roc.tar[corners]
+            shown = (fmr >= impostor) & (fmr <= 0.5) & (fnmr >= genuine) & (fnmr <= 0.5)
             label = f"{name}: EER {report.eer:.2%}"
             axes.plot(_deviates(fmr[shown]), _deviates(fnmr[shown]), line, label=label, drawstyle="steps-post")
         ticks = [tick for tick in DET_TICKS if tick >= lowest] or [0.1, 0.4]
@@ -105,9 +105,9 @@ def _draw_roc(axes: "Axes", reports: Reports) -> None:
     least = min(float(report.roc.at_fmr(lowest)[0]) for report in reports.values())
     for line, (name, report) in zip(_lines(len(reports)), reports.items(), strict=True):
         label = f"{name}: {report.accuracy:.1%}, EER {report.eer:.1%}"
-        shown = _thinned(len(report.roc.fmr))
-        fmr = np.maximum(report.roc.fmr[shown], lowest / 2)
-        axes.step(fmr, report.roc.tar[shown], line, where="post", label=label)
+        corners = _corners(report)
+        fmr = np.maximum(report.roc.fmr[corners], lowest / 2)
+        axes.step(fmr, report.roc.tar[corners], line, where="post", label=label)
     span = 1.0 if least < 0.8 else 2 * (1 - least) + 1e-3  # the curve of a good model fills the axes too
     ylim = (1 - span, 1 + span / 100)
     axes.set(xscale="log", xlim=(lowest / 2, 1), ylim=ylim, xlabel="false match rate", ylabel="true accept rate")
@@ -144,8 +144,12 @@ def _resolution(report: VerificationReport) -> tuple[float, float]:
     return 1 / int((~report.same).sum()), 1 / int(report.same.sum())
 
 
-def _thinned(count: int) -> npt.NDArray[np.int64]:
-    return np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).astype(np.int64))
+def _corners(report: VerificationReport) -> npt.NDArray[np.int64]:
+    """Return the points of the ROC with the highest TAR for each FMR, all at its strict end and ever fewer later."""
+    last = np.append(np.flatnonzero(np.diff(report.roc.fmr)), len(report.roc.fmr) - 1)
+    steps = np.geomspace(1, len(last), min(CURVE_POINTS, len(last))).astype(np.int64) - 1
+    corners: npt.NDArray[np.int64] = last[np.unique(np.append(steps, len(last) - 1))]
+    return corners
 
 
 def _deviates(rates: npt.NDArray[np.float64]) -> list[float]:

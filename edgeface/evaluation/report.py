@@ -21,13 +21,25 @@ FLIPS_SHOWN: Final = 20
 """Flipped decisions that the HTML lists; the CSV file has all."""
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder of a report, so that one that cannot be made is known before anything is measured.
+
+    Raises:
+        ConfigError: it is a file, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {out}: {error.strerror}; give --out a folder to write to") from error
+
+
 def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) -> list[Path]:
     """Write `report.html`, `results.json`, PNG pictures and, with another model, `flipped.csv`.
 
     Files of these names are replaced, one by one and each atomically; others stay.
 
     Args:
-        out: the folder; it is made if it is not there.
+        out: the folder, from `make_folder`.
         assessment: what was measured.
         facts: the same as plain values, for the JSON file.
 
@@ -35,7 +47,7 @@ def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) ->
         The files, in the order in which they were written.
 
     Raises:
-        ConfigError: `out` is a file, or cannot be written.
+        ConfigError: it cannot be written to.
         ImageError, DataError: a face of a mistake cannot be read.
     """
     pictures = _pictures(assessment)
@@ -75,7 +87,7 @@ def _named_reports(assessment: Assessment) -> Reports:
     """Name models in legends by what tells them apart: the file, the precision or the provider."""
     other = assessment.comparison
     if other is None:
-        return {_plain(assessment.precision): assessment.report}
+        return {_plain(Path(assessment.model).name): assessment.report}
     facts = [
         (Path(assessment.model).name, assessment.precision, assessment.provider),
         (Path(other.name).name, other.precision, other.provider),
@@ -140,7 +152,7 @@ def _page(assessment: Assessment, pictures: Mapping[str, bytes]) -> str:
 
 def _in_short(assessment: Assessment) -> list[str]:
     report, point, fnmr = assessment.report, assessment.point, assessment.fnmr
-    low, high = (f"{1 - end:.2%}" for end in reversed(fnmr.interval))
+    recognised = (1 - fnmr.interval[1], 1 - fnmr.interval[0])
     return [
         markup.paragraph(
             f"{assessment.model} ({assessment.precision} on {assessment.provider}) was shown {report.pairs:,} pairs of "
@@ -148,9 +160,10 @@ def _in_short(assessment: Assessment) -> list[str]:
             f"{int(report.same.sum()):,} of one person, {point.pairs:,} of two people."
         ),
         markup.paragraph(
-            f"With the threshold at {point.threshold:.3f}, about one stranger in {1 / point.fmr:,.0f} is taken for "
-            f"somebody else, and {1 - fnmr.value:.2%} of the pairs of one person are recognised ({low} to {high} with "
-            f"95 % confidence)."
+            f"The threshold of {point.threshold:.3f} was chosen on them so that one pair of two people in "
+            f"{1 / point.fmr:,.0f} is taken for one person. The pairs allow a true rate of "
+            f"{summary.percent_interval(assessment.fmr.interval)} (95 % confidence). Of the pairs of one person "
+            f"{1 - fnmr.value:.2%} are recognised there ({summary.percent_interval(recognised)})."
         ),
         markup.note(
             "This holds for people, cameras and light like those of these pictures. Other groups, ages and cameras "

@@ -34,9 +34,10 @@ def picture_sheet(pairs: Sequence[FacePair]) -> bytes:
     """Draw at least one pair, four in a row; returns a PNG."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    rows = -(-len(pairs) // COLUMNS)
-    figure = Figure(figsize=(2.9 * COLUMNS, 2.15 * rows), layout="constrained")
-    cells = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    columns = min(COLUMNS, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(2.9 * columns, 2.15 * rows), layout="constrained")
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for cell in cells:
         cell.axis("off")
     for cell, pair in zip(cells, pairs, strict=False):

@@ -1,5 +1,6 @@
 """What was measured in words and rows of text, for the terminal and the report."""
 
+import math
 from typing import Final
 
 from edgeface.evaluation.assessment import Assessment
@@ -28,7 +29,8 @@ def verification_rows(assessment: Assessment) -> Rows:
         ["d'", f"{report.d_prime:.2f}", _number(found.get("d_prime"), 2)],
         *([f"TAR at FAR {rate}", f"{tar:.2%}", _share(found.get(rate))] for rate, tar in report.tar.items()),
         [f"threshold for FMR {point.fmr:.3g}", f"{point.threshold:.4f}", f"{low:.4f} to {high:.4f}"],
-        ["FNMR there", f"{assessment.fnmr.value:.2%}", _share(assessment.fnmr.interval)],
+        ["FMR at the threshold", _percent(assessment.fmr.value), _share(assessment.fmr.interval)],
+        ["FNMR at the threshold", _percent(assessment.fnmr.value), _share(assessment.fnmr.interval)],
         ["ran as", f"{assessment.precision} on {assessment.provider}", ""],
     ]
 
@@ -172,11 +174,18 @@ def _rate(rate: Rate | None) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.2%}" if value == 0 or value >= 0.01 else f"{100 * value:.2g} %".replace(" %", "%")
+    """Write a share with two decimals, of small ones with two digits that are not 0."""
+    decimals = 2 if value == 0 else max(2, 1 - math.floor(math.log10(100 * value)))
+    return f"{100 * value:.{decimals}f}%"
+
+
+def percent_interval(interval: Interval) -> str:
+    """Write an interval of shares."""
+    return f"{_percent(interval[0])} to {_percent(interval[1])}"
 
 
 def _share(interval: Interval | None) -> str:
-    return "" if interval is None else f"{_percent(interval[0])} to {_percent(interval[1])}"
+    return "" if interval is None else percent_interval(interval)
 
 
 def _number(interval: Interval | None, digits: int) -> str:
