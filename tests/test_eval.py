@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -194,6 +195,26 @@ def test_templates_from_the_command_line(bundle: Path, faces: Path, tmp_path: Pa
     assert facts["identification"]["gallery"] == facts["identification"]["mated"] == PEOPLE // 2
     fails("go together", "eval", bundle, "--data", faces, "--templates", templates)
     fails("give one of them", "eval", bundle, *options, "--pairs", listed)
+
+
+def test_a_verification_file_knows_no_people(bundle: Path, faces: Path, tmp_path: Path) -> None:
+    """Pairs are drawn then, groups are those of the list, and a report of before leaves no picture behind."""
+    pictures = [(faces / f"{key}.png").read_bytes() for key in keys(faces)]
+    same = [index % 2 == 0 for index in range(60)]
+    places = [i if s else i + side * EACH for i, s in enumerate(same) for side in (0, 1)]
+    sides = [pictures[place % len(pictures)] for place in places]
+    (tmp_path / "few.bin").write_bytes(pickle.dumps((sides, same)))
+    labels = write_csv(tmp_path / "l.csv", ["key", "g"], [[f"{number:03}", "x"] for number in range(120)])
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "flipped.csv").write_text("of another run")
+    options = ["--data", tmp_path / "few.bin", "--labels", labels, "--out", tmp_path / "o", "--fmr", "0.1"]
+    facts = facts_of(bundle, *options)
+    assert facts["bootstrap"]["drawn"] == "pairs" and facts["protocol"] == "few"
+    assert [(g["genuine_pairs"], g["impostor_pairs"]) for g in facts["groups"]] == [(30, 30), (30, 30)]
+    assert not (tmp_path / "o" / "flipped.csv").exists()
+    assert facts["tar"]["1e-1"] == 1  # a picture and itself
+    assert not (tmp_path / "o" / "false_non_matches.png").exists()
+    fails("0 people with two or more faces", "eval", bundle, *options[:2], "--identify", "drawn")
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,11 @@ def test_a_template_of_two_people_has_no_identity(tmp_path: Path, faces: NamedFa
 
 def test_pairs_of_templates(tmp_path: Path, faces: NamedFaces) -> None:
     templates = read_templates(write(tmp_path / "t.csv", "template,key;A,1;B,2;C,4;D,5;E,6"), faces)
-    text = "first,second,same;A,B,1;A,C,0;C,D,yes;B,D,False;E,A,0"
+    text = "first,second,same;A,B,1;A,C,0;C,D,yes;B,D,False;E,A,0;E,B,NO"
     pairs = read_template_pairs(write(tmp_path / "p.csv", text), templates)
-    assert pairs.first.tolist() == [0, 0, 2, 1, 4] and pairs.second.tolist() == [1, 2, 3, 3, 0]
-    assert pairs.same.tolist() == [True, False, True, False, False]
-    assert pairs.folds.tolist() == [0, 0, 1, 1, 0]  # two folds, since there are two genuine pairs
+    assert pairs.first.tolist() == [0, 0, 2, 1, 4, 4] and pairs.second.tolist() == [1, 2, 3, 3, 0, 1]
+    assert pairs.same.tolist() == [True, False, True, False, False, False]
+    assert pairs.folds.tolist() == [0, 0, 1, 1, 0, 1]  # two folds, since there are two genuine pairs
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from edgeface.files import write_bytes, write_text
 WORST: Final = 16
 """Mistakes of each kind that are shown."""
 
+SOMETIMES: Final = ("cmc.png", "false_matches.png", "false_non_matches.png", "flipped.csv")
+"""Files that not every report has; those of an earlier one are removed."""
+
 FLIPS_SHOWN: Final = 20
 """Flipped decisions that the HTML lists; the CSV file has all."""
 
@@ -36,7 +39,7 @@ def make_folder(out: Path) -> None:
 def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) -> list[Path]:
     """Write `report.html`, `results.json`, PNG pictures and, with another model, `flipped.csv`.
 
-    Files of these names are replaced, one by one and each atomically; others stay.
+    Files of these names are replaced, one by one and each atomically; other files stay.
 
     Args:
         out: the folder, from `make_folder`.
@@ -62,6 +65,9 @@ def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) ->
             write_bytes(out / name, picture)
         for name, text in texts.items():
             write_text(out / name, text)
+        for name in SOMETIMES:
+            if name not in pictures and name not in texts:
+                (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {out}: {error.strerror}; give --out a folder to write to") from error
     return [out / name for name in (*texts, *pictures)]
@@ -100,8 +106,8 @@ def _named_reports(assessment: Assessment) -> Reports:
 
 
 def _plain(name: str) -> str:
-    """Keep matplotlib from reading a name as a formula, or as one to hide."""
-    return name.replace("$", r"\$").lstrip("_") or "model"
+    """Keep matplotlib from reading a name as a formula, or as one that the legend hides."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _face_pair(assessment: Assessment, pair: int) -> FacePair:

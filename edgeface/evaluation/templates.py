@@ -63,11 +63,9 @@ def read_template_pairs(path: Path, templates: Items) -> Pairs:
             what = "compares a template with itself" if a == b else "lists a pair twice"
             raise DataError(f"{path} {what}: {row['first']!r}, {row['second']!r}; keep distinct pairs")
         seen.add(pair)
-    genuine = int(same.sum())
-    if min(genuine, len(same) - genuine) < 2:
-        raise DataError(
-            f"{path} has {genuine} genuine and {len(same) - genuine} impostor pairs; at least 2 of both are needed"
-        )
+    genuine, impostors = int(same.sum()), int((~same).sum())
+    if genuine < 2 or impostors < 4:
+        raise DataError(f"{path} has {genuine} genuine and {impostors} impostor pairs; give at least 2 and 4")
     turn = np.where(same, np.cumsum(same), np.cumsum(~same)) - 1
-    folds = turn % min(FOLDS, genuine, len(same) - genuine)
+    folds = turn % min(FOLDS, genuine, impostors)
     return Pairs(np.array(first, np.int64), np.array(second, np.int64), same, folds.astype(np.int64))
