@@ -9,11 +9,11 @@ from typing import Final
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE: Final = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.92rem; }
-th, td { text-align: left; padding: 0.25rem 0.9rem 0.25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
-td { overflow-wrap: anywhere; } img { max-width: 100%; height: auto; }
+th, td { text-align: left; padding: 0.25rem 1.1rem 0.25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
+td { overflow-wrap: break-word; } img { max-width: 100%; height: auto; }
 .note { color: #555; font-size: 0.92rem; } .scroll { overflow-x: auto; }
 """
 

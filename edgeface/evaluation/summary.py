@@ -11,7 +11,7 @@ from edgeface.evaluation.verification import rate_name
 from edgeface.intervals import Interval, Rate
 
 HEADER: Final[tuple[str, ...]] = ("measure", "value", "95 % interval")
-GROUP_HEADER: Final[tuple[str, ...]] = ("group", "items", "FMR", "impostor pairs", "FNMR", "genuine pairs", "missing")
+GROUP_HEADER: Final[tuple[str, ...]] = ("group", "items", "FMR", "impostor pairs", "FNMR", "genuine pairs")
 COMPARISON_HEADER: Final[tuple[str, ...]] = ("measure", "model", "other", "difference", "95 % interval", "significant")
 
 Rows = list[list[str]]
@@ -94,13 +94,12 @@ def group_rows(groups: tuple[GroupRates, ...]) -> Rows:
     """Return the rates of everybody and of each group."""
     return [
         [
-            group.column if group.column == EVERYBODY else f"{group.column}: {group.value}",
+            _group(group),
             f"{group.items:,}",
             _rate(group.fmr),
             f"{group.impostor_pairs:,}",
             _rate(group.fnmr),
             f"{group.genuine_pairs:,}",
-            group.why,
         ]
         for group in groups
     ]
@@ -113,6 +112,7 @@ def group_notes(assessment: Assessment) -> list[str]:
         f"One threshold for all: {point.threshold:.4f}, chosen for FMR {point.fmr:.3g} on the pairs of the protocol. "
         "Both items of a comparison belong to the group; in brackets 95 % intervals."
     ]
+    notes += [f"{_group(group)}: {group.why}." for group in assessment.groups if group.why]
     if labels and labels.left_out:
         notes.append(f"Too many values to be groups: {', '.join(labels.left_out)}.")
     return notes
@@ -148,8 +148,8 @@ def comparison_notes(assessment: Assessment, comparison: ComparisonReport) -> li
         f"{len(flips)} of {assessment.report.pairs:,} decisions differ, each model at its own threshold "
         f"({assessment.point.threshold:.4f} and {comparison.point.threshold:.4f}, for FMR {assessment.point.fmr:.3g}): "
         f"the model is wrong where the other is right in {len(broken)} "
-        f"({sum(flip.same for flip in broken)} false non-matches, {sum(not flip.same for flip in broken)} false "
-        f"matches), and right where it is wrong in {len(flips) - len(broken)}.",
+        f"(false non-matches: {sum(flip.same for flip in broken)}, false matches: "
+        f"{sum(not flip.same for flip in broken)}), and right where it is wrong in {len(flips) - len(broken)}.",
     ]
     if comparison.agreement:
         close = comparison.agreement
@@ -158,6 +158,10 @@ def comparison_notes(assessment: Assessment, comparison: ComparisonReport) -> li
             f"worst ({close.worst})."
         )
     return notes
+
+
+def _group(group: GroupRates) -> str:
+    return group.column if group.column == EVERYBODY else f"{group.column}: {group.value}"
 
 
 def _measure(name: str, value: float) -> str:
