@@ -143,18 +143,7 @@ def assess(
         fmr=fmr,
         fnmr=fnmr,
         identification=_identify(plan, embeddings, used),
-        groups=measure_groups(
-            plan.labels,
-            embeddings,
-            used,
-            plan.items.labels[used],
-            plan.pairs,
-            report.scores,
-            point.threshold,
-            point.fmr,
-        )
-        if plan.labels
-        else (),
+        groups=_groups(plan, embeddings, used, report, point),
         comparison=_compare(plan, model, embeddings, report, point, against, rates, progress) if against else None,
     )
 
@@ -186,6 +175,19 @@ def _identify(
         return None
     gallery = embeddings[np.searchsorted(used, plan.search.gallery)]
     return identify(gallery, embeddings[np.searchsorted(used, plan.search.probes)], plan.search)
+
+
+def _groups(
+    plan: Plan,
+    embeddings: npt.NDArray[np.float32],
+    used: npt.NDArray[np.int64],
+    report: VerificationReport,
+    point: OperatingPoint,
+) -> tuple[GroupRates, ...]:
+    if plan.labels is None:
+        return ()
+    people = plan.items.labels[used]
+    return measure_groups(plan.labels, embeddings, used, people, plan.pairs, report.scores, point.threshold, point.fmr)
 
 
 def _compare(

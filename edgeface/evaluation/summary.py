@@ -8,7 +8,7 @@ from edgeface.evaluation.comparison import ComparisonReport, Difference
 from edgeface.evaluation.groups import EVERYBODY, GroupRates
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import rate_name
-from edgeface.intervals import Interval, Rate
+from edgeface.intervals import Interval, Rate, pairs_needed
 
 HEADER: Final[tuple[str, ...]] = ("measure", "value", "95 % interval")
 GROUP_HEADER: Final[tuple[str, ...]] = ("group", "items", "FMR", "impostor pairs", "FNMR", "genuine pairs")
@@ -61,7 +61,7 @@ def verification_notes(assessment: Assessment) -> list[str]:
     if not point.supported:
         notes.append(
             f"The threshold is for FMR {point.fmr:.3g}: the pairs are too few for {point.asked_fmr:g}, which needs "
-            f"{3 / point.asked_fmr:,.0f} impostor pairs."
+            f"{pairs_needed(point.asked_fmr):,} impostor pairs."
         )
     return notes
 
