@@ -25,7 +25,7 @@ from edgeface.intervals import Interval
 from edgeface.metrics import Flags
 
 BLOCK: Final = 1 << 18
-"""Weights that are held at a time; bounds the memory to some tens of megabytes, whatever the number of pairs."""
+"""Weights that are held at a time, some tens of megabytes with what is made of them; more pairs go draw by draw."""
 
 Measure = Callable[[Weights], npt.NDArray[np.float64]]
 """(B, P) weights to (B, K) measures, one row for each draw."""
