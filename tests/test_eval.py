@@ -107,6 +107,7 @@ def test_the_report(bundle: Path, faces: Path, tmp_path: Path) -> None:
             "roc.png",
             "scores.png",
             "cmc.png",
+            "strangers.png",
             "false_matches.png",
             "false_non_matches.png",
         }
@@ -116,7 +117,7 @@ def test_the_report(bundle: Path, faces: Path, tmp_path: Path) -> None:
         assert decode_image(path.read_bytes()).std() > 5, path
     page = (out / "report.html").read_text()
     tags = Tags(page)
-    assert page.count("data:image/png;base64,") == 6 and not re.search(r"https?://|<script|<b>", page)
+    assert page.count("data:image/png;base64,") == 7 and not re.search(r"https?://|<script|<b>", page)
     assert tags.open == [] and {"h1", "h2", "table", "img"} <= tags.seen and "b" not in tags.seen
     assert "&lt;b&gt;$x_1$&amp;amp;/" in page  # the name of a person, as data
     # Two copies of one network: nothing flips, and nothing differs.
@@ -195,6 +196,14 @@ def test_templates_from_the_command_line(bundle: Path, faces: Path, tmp_path: Pa
     assert facts["identification"]["gallery"] == facts["identification"]["mated"] == PEOPLE // 2
     fails("go together", "eval", bundle, "--data", faces, "--templates", templates)
     fails("give one of them", "eval", bundle, *options, "--pairs", listed)
+
+
+def test_a_search_changes_no_other_number(bundle: Path, faces: Path, tmp_path: Path) -> None:
+    named = keys(faces)
+    labels = write_csv(tmp_path / "l.csv", ["key", "half"], [[key, i % 2] for i, key in enumerate(named)])
+    options = ["--data", faces, "--labels", labels, "--bootstrap", "0", "--fmr", "0.1"]
+    alone, searched = facts_of(bundle, *options), facts_of(bundle, *options, "--identify", "drawn")
+    assert searched.pop("identification") and alone == searched
 
 
 def test_a_verification_file_knows_no_people(bundle: Path, faces: Path, tmp_path: Path) -> None:

@@ -201,6 +201,9 @@ def test_identification_equals_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.mean([top >= point.threshold for top in tops]) <= point.fpir
         missed = [rank > 1 or score < point.threshold for rank, score in zip(ranks, scores, strict=True)]
         assert point.fnir.errors == sum(missed)
+    assert [nearest.score for nearest in found.nearest] == sorted(tops, reverse=True)[:16]
+    for nearest in found.nearest:
+        assert mate[nearest.probe] == NOBODY and probes[nearest.probe] @ gallery[nearest.enrolled] == nearest.score
     assert found.open_set[0].fnir.errors <= found.open_set[1].fnir.errors
 
 

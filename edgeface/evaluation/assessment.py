@@ -186,8 +186,10 @@ def _groups(
 ) -> tuple[GroupRates, ...]:
     if plan.labels is None:
         return ()
-    people = plan.items.labels[used]
-    return measure_groups(plan.labels, embeddings, used, people, plan.pairs, report.scores, point.threshold, point.fmr)
+    compared = plan.pairs.used  # not what only the search needs: asking for one should change no other number
+    own = embeddings[np.searchsorted(used, compared)]
+    people = plan.items.labels[compared]
+    return measure_groups(plan.labels, own, compared, people, plan.pairs, report.scores, point.threshold, point.fmr)
 
 
 def _compare(

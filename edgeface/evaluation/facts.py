@@ -1,5 +1,6 @@
 """What was measured as plain values, for `--json` and `results.json`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeface.evaluation.assessment import Assessment
@@ -40,7 +41,7 @@ def to_json(assessment: Assessment) -> dict[str, Any]:
         facts["intervals"] = {name: list(interval) for name, interval in assessment.intervals.items()}
         facts["bootstrap"] = {"replicates": plan.replicates, "drawn": plan.resampling.unit, "seed": plan.seed}
     if assessment.identification:
-        facts["identification"] = _identification_json(assessment.identification)
+        facts["identification"] = _identification_json(assessment.identification, plan.items.names)
     if plan.labels:
         facts["groups"] = [_group_json(group) for group in assessment.groups]
         facts["columns_left_out"] = list(plan.labels.left_out)
@@ -49,7 +50,7 @@ def to_json(assessment: Assessment) -> dict[str, Any]:
     return facts
 
 
-def _identification_json(found: IdentificationReport) -> dict[str, Any]:
+def _identification_json(found: IdentificationReport, names: Sequence[str]) -> dict[str, Any]:
     return {
         "gallery": found.gallery,
         "mated": found.mated,
@@ -58,6 +59,7 @@ def _identification_json(found: IdentificationReport) -> dict[str, Any]:
         "cmc": found.cmc.tolist(),
         "fnir": {rate_name(p.fpir): p.fnir.to_json() | {"cosine": p.threshold} for p in found.open_set},
         "unsupported": found.unsupported,
+        "nearest": [{"probe": names[n.probe], "enrolled": names[n.enrolled], "score": n.score} for n in found.nearest],
     }
 
 

@@ -33,6 +33,9 @@ CMC_RANKS: Final = 50
 PROBES_OF_ONE: Final = 10
 """A drawn search has at most so many probes of one person, so that the much photographed do not decide it."""
 
+WORST: Final = 16
+"""Non-mated probes that are named."""
+
 BLOCK: Final = 1 << 22
 """Scores that are held at a time."""
 
@@ -64,6 +67,15 @@ class OpenSetPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearest:
+    """A non-mated probe and the enrolled item that it is most like; both are indices of items."""
+
+    probe: int
+    enrolled: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class IdentificationReport:
     """What a search found.
 
@@ -75,6 +87,8 @@ class IdentificationReport:
         cmc: (K,) float64, that share for the first 1, 2, ... K.
         open_set: FNIR at each FPIR that the non-mated probes support.
         unsupported: for each FPIR that they do not support, how many it needs at least.
+        nearest: the non-mated probes that are most like somebody, the worst first. One person under two names is
+            often among them, and spoils FNIR at a small FPIR.
     """
 
     gallery: int
@@ -84,6 +98,7 @@ class IdentificationReport:
     cmc: npt.NDArray[np.float64]
     open_set: tuple[OpenSetPoint, ...]
     unsupported: dict[str, int]
+    nearest: tuple[Nearest, ...]
 
 
 def read_search(path: Path, items: Items) -> Search:
@@ -170,7 +185,8 @@ def identify(gallery: npt.NDArray[np.float32], probes: npt.NDArray[np.float32], 
         probes: (Q, D) unit embeddings.
         search: who is who.
     """
-    score, rank = np.empty(len(probes), np.float64), np.zeros(len(probes), np.int64)
+    score = np.empty(len(probes), np.float64)
+    rank, nearest = np.empty(len(probes), np.int64), np.empty(len(probes), np.int64)
     step = max(1, BLOCK // len(gallery))
     for start in range(0, len(probes), step):
         block = slice(start, start + step)
@@ -180,6 +196,7 @@ def identify(gallery: npt.NDArray[np.float32], probes: npt.NDArray[np.float32], 
         own = scores[np.arange(len(mate)), mate]
         score[block] = np.where(mated, own, scores.max(axis=1))
         rank[block] = np.count_nonzero(scores >= own[:, None], axis=1)
+        nearest[block] = scores.argmax(axis=1)
     mated = search.mate != NOBODY
     found, strangers = rank[mated], score[~mated]
 
@@ -192,6 +209,7 @@ def identify(gallery: npt.NDArray[np.float32], probes: npt.NDArray[np.float32], 
         if len(strangers) >= pairs_needed(fpir):
             threshold = threshold_at_fmr(strangers, fpir).threshold
             points.append(OpenSetPoint(fpir, threshold, rate((found > 1) | (score[mated] < threshold))))
+    worst = np.flatnonzero(~mated)[np.argsort(-strangers, kind="stable")[:WORST]]
     ranks = np.arange(1, min(CMC_RANKS, len(gallery)) + 1)
     return IdentificationReport(
         gallery=len(gallery),
@@ -201,4 +219,8 @@ def identify(gallery: npt.NDArray[np.float32], probes: npt.NDArray[np.float32], 
         cmc=np.mean(found[:, None] <= ranks, axis=0),
         open_set=tuple(points),
         unsupported={rate_name(f): pairs_needed(f) for f in FPIRS if len(strangers) < pairs_needed(f)},
+        nearest=tuple(
+            Nearest(int(search.probes[probe]), int(search.gallery[nearest[probe]]), float(score[probe]))
+            for probe in worst
+        ),
     )

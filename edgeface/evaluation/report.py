@@ -1,15 +1,19 @@
 """The folder of an evaluation: one HTML file to read, the pictures in it as PNG, the numbers as JSON and CSV."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeface import __version__
 from edgeface.errors import ConfigError
 from edgeface.evaluation import markup, summary
 from edgeface.evaluation.assessment import Assessment
 from edgeface.evaluation.comparison import ComparisonReport, flips_csv
+from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.plots import Reports, cmc_picture, det_picture, roc_picture, score_picture
 from edgeface.evaluation.sheets import FacePair, picture_sheet
 from edgeface.files import write_bytes, write_text
@@ -17,7 +21,7 @@ from edgeface.files import write_bytes, write_text
 WORST: Final = 16
 """Mistakes of each kind that are shown."""
 
-SOMETIMES: Final = ("cmc.png", "false_matches.png", "false_non_matches.png", "flipped.csv")
+SOMETIMES: Final = ("cmc.png", "strangers.png", "false_matches.png", "false_non_matches.png", "flipped.csv")
 """Files that not every report has; those of an earlier one are removed."""
 
 FLIPS_SHOWN: Final = 20
@@ -80,12 +84,18 @@ def _pictures(assessment: Assessment) -> dict[str, bytes]:
         "roc.png": roc_picture(reports),
         "scores.png": score_picture(reports, assessment.point.threshold),
     }
-    if assessment.identification:
-        pictures["cmc.png"] = cmc_picture(assessment.identification)
+    if found := assessment.identification:
+        pictures["cmc.png"] = cmc_picture(found)
+        if found.nearest:
+            rows = [(nearest.probe, nearest.enrolled, nearest.score) for nearest in found.nearest]
+            pictures["strangers.png"] = _sheet(assessment, rows)
+    pairs = assessment.plan.pairs
     for name, same in (("false_matches.png", False), ("false_non_matches.png", True)):
         wrong = assessment.mistakes(same)[:WORST]
         if len(wrong):
-            pictures[name] = picture_sheet([_face_pair(assessment, int(pair)) for pair in wrong])
+            sides = [(int(pairs.first[pair]), int(pairs.second[pair])) for pair in wrong]
+            scores = assessment.report.scores[wrong].tolist()
+            pictures[name] = _sheet(assessment, [(*side, score) for side, score in zip(sides, scores, strict=True)])
     return pictures
 
 
@@ -110,10 +120,14 @@ def _plain(name: str) -> str:
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
-def _face_pair(assessment: Assessment, pair: int) -> FacePair:
-    items, pairs = assessment.plan.items, assessment.plan.pairs
-    first, second = (items.faces.read(int(items.shown[side[pair]])) for side in (pairs.first, pairs.second))
-    return FacePair(first, second, float(assessment.report.scores[pair]), assessment.names(pair))
+def _sheet(assessment: Assessment, rows: Sequence[tuple[int, int, float]]) -> bytes:
+    """Draw pairs of items, given by their indices, with their scores."""
+    items = assessment.plan.items
+
+    def face(item: int) -> npt.NDArray[np.uint8]:
+        return items.faces.read(int(items.shown[item]))
+
+    return picture_sheet([FacePair(face(a), face(b), score, (items.names[a], items.names[b])) for a, b, score in rows])
 
 
 def _page(assessment: Assessment, pictures: Mapping[str, bytes]) -> str:
@@ -130,17 +144,8 @@ def _page(assessment: Assessment, pictures: Mapping[str, bytes]) -> str:
         markup.picture(pictures["roc.png"], "Receiver operating characteristic"),
         markup.picture(pictures["scores.png"], "Histogram of the scores of both kinds of pairs"),
     ]
-    if found := assessment.identification:
-        parts += [
-            markup.heading("Identification: who is it, among many?"),
-            markup.table(summary.HEADER, summary.identification_rows(found)),
-            *map(markup.note, summary.identification_notes(found)),
-            markup.note(
-                "FPIR is the share of strangers who are taken for somebody; FNIR the share of enrolled people who are "
-                "not found in the first place at that threshold."
-            ),
-            markup.picture(pictures["cmc.png"], "Cumulative match characteristic"),
-        ]
+    if assessment.identification:
+        parts += _identification(assessment, assessment.identification, pictures)
     if assessment.groups:
         parts += [
             markup.heading("Groups and conditions"),
@@ -176,6 +181,31 @@ def _in_short(assessment: Assessment) -> list[str]:
             "must be measured on their own."
         ),
     ]
+
+
+def _identification(assessment: Assessment, found: IdentificationReport, pictures: Mapping[str, bytes]) -> list[str]:
+    parts = [
+        markup.heading("Identification: who is it, among many?"),
+        markup.table(summary.HEADER, summary.identification_rows(found)),
+        *map(markup.note, summary.identification_notes(found)),
+        markup.note(
+            "FPIR is the share of strangers who are taken for somebody; FNIR the share of enrolled people who are not "
+            "found in the first place at that threshold."
+        ),
+        markup.picture(pictures["cmc.png"], "Cumulative match characteristic"),
+    ]
+    if found.nearest:
+        names = assessment.plan.items.names
+        rows = [[f"{n.score:.4f}", names[n.probe], names[n.enrolled]] for n in found.nearest]
+        parts += [
+            markup.paragraph(
+                "The strangers who are most like somebody in the gallery. If they look like one person, the data may "
+                "have that person under two names; such mistakes of the labels spoil FNIR at a small FPIR."
+            ),
+            markup.picture(pictures["strangers.png"], "Strangers and whom they are most like"),
+            markup.table(("score", "stranger", "in the gallery"), rows),
+        ]
+    return parts
 
 
 def _mistakes(assessment: Assessment, same: bool, pictures: Mapping[str, bytes]) -> list[str]:
