@@ -24,6 +24,7 @@ from edgeface.evaluation.sheets import FacePair, picture_sheet
 from edgeface.evaluation.verification import VerificationReport, score_pairs
 from edgeface.export.graph import with_contract
 from edgeface.images import decode_image, write_image
+from edgeface.intervals import wilson
 from tests.test_cli import fails, run
 from tests.test_runtime_bundle import mean_colour_network, write_bundle
 
@@ -222,6 +223,7 @@ def test_a_verification_file_knows_no_people(bundle: Path, faces: Path, tmp_path
     assert [(g["genuine_pairs"], g["impostor_pairs"]) for g in facts["groups"]] == [(30, 30), (30, 30)]
     assert not (tmp_path / "o" / "flipped.csv").exists()
     assert facts["tar"]["1e-1"] == 1  # a picture and itself
+    assert facts["intervals"]["1e-1"] == pytest.approx(wilson(1, 30))  # 30 pairs do not show that it is always so
     assert not (tmp_path / "o" / "false_non_matches.png").exists()
     fails("0 people with two or more faces", "eval", bundle, *options[:2], "--identify", "drawn")
 

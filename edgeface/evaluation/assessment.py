@@ -22,7 +22,7 @@ from edgeface.evaluation.verification import (
     score_pairs,
 )
 from edgeface.evaluation.weighted import MEASURES, WeightedPairs
-from edgeface.intervals import Interval, Rate, clustered_rate, independent_rate
+from edgeface.intervals import Interval, Rate, clustered_rate, independent_rate, wilson
 from edgeface.metrics import OperatingPoint, cosine_scores, threshold_at_fmr
 
 
@@ -131,6 +131,7 @@ def assess(
     if plan.resampling:
         weighted = WeightedPairs(report.scores, report.same, report.correct, rates)
         found = dict(zip(names, intervals(weighted.measure, plan.resampling), strict=True))
+        found |= _faultless(plan, report)
     fmr, fnmr = _error_rates(plan, report, point.threshold)
     return Assessment(
         plan=plan,
@@ -151,6 +152,23 @@ def assess(
 def _score(plan: Plan, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.int64]) -> VerificationReport:
     first, second = np.searchsorted(used, plan.pairs.first), np.searchsorted(used, plan.pairs.second)
     return score_pairs(cosine_scores(embeddings[first], embeddings[second]), plan.pairs)
+
+
+def _faultless(plan: Plan, report: VerificationReport) -> dict[str, Interval]:
+    """Return Wilson's interval for each share that is 0 or 1: no draw has an error that the pairs do not have.
+
+    Where people are known, all pairs of a person count as one trial, as in `clustered_rate`.
+    """
+    people = plan.items.labels[plan.pairs.first]
+
+    def trials(kind: npt.NDArray[np.bool_]) -> int:
+        return int(kind.sum()) if np.any(people[kind] == UNKNOWN) else len(np.unique(people[kind]))
+
+    genuine = trials(report.same)
+    shares = {name: (tar, genuine) for name, tar in report.tar.items()}
+    shares["eer"] = (report.eer, min(genuine, trials(~report.same)))
+    shares["accuracy"] = (report.accuracy, trials(np.ones(len(report.same), bool)))
+    return {name: wilson(share, count) for name, (share, count) in shares.items() if share in (0, 1)}
 
 
 def _error_rates(plan: Plan, report: VerificationReport, threshold: float) -> tuple[Rate, Rate]:
