@@ -24,7 +24,7 @@ def verification_rows(assessment: Assessment) -> Rows:
     return [
         ["pairs", f"{report.pairs} ({assessment.plan.protocol})", ""],
         ["accuracy", f"{report.accuracy:.2%} ± {report.accuracy_se:.2%}", _share(found.get("accuracy"))],
-        ["equal error rate", f"{report.eer:.2%}", _share(found.get("eer"))],
+        ["equal error rate", _percent(report.eer), _share(found.get("eer"))],
         ["area under ROC", f"{report.auc:.4f}", _number(found.get("auc"), 4)],
         ["d'", f"{report.d_prime:.2f}", _number(found.get("d_prime"), 2)],
         *([f"TAR at FAR {rate}", f"{tar:.2%}", _share(found.get(rate))] for rate, tar in report.tar.items()),
