@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgeface import __version__
+from edgeface.commands.compare import compare_command
 from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
@@ -85,6 +86,7 @@ def common(
 
 app.command("demo")(demo_command)
 app.command("train")(train_command)
+app.command("compare")(compare_command)
 app.command("eval")(eval_command)
 app.command("export")(export_command)
 app.command("verify")(verify_command)

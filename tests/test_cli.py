@@ -19,7 +19,20 @@ from edgeface.runtime.bundle import BUILT_IN_DETECTOR
 from edgeface.runtime.gallery import Gallery
 from tests.test_runtime_bundle import write_bundle
 
-COMMANDS = ("demo", "train", "eval", "export", "verify", "enroll", "run", "models", "doctor", "gallery", "data")
+COMMANDS = (
+    "demo",
+    "train",
+    "compare",
+    "eval",
+    "export",
+    "verify",
+    "enroll",
+    "run",
+    "models",
+    "doctor",
+    "gallery",
+    "data",
+)
 
 
 def run(*arguments):

@@ -1,0 +1,155 @@
+"""The pieces of work that a comparison is made of; each depends on its configuration and the people only."""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from edgeface.comparison.angles import centre_angles, histogram
+from edgeface.comparison.contenders import Contender
+from edgeface.comparison.cost import step_cost
+from edgeface.comparison.people import People
+from edgeface.data import FaceSet
+from edgeface.evaluation.backbone import BackboneEmbedder
+from edgeface.evaluation.verification import embed_faces, verify_pairs
+from edgeface.training.checkpoint import load_backbone
+from edgeface.training.config import TrainConfig
+from edgeface.training.loop import train
+
+CIRCLE_PEOPLE: Final = 8
+CIRCLE_STEPS: Final = 150
+RESULT_VERSION: Final = 1
+"""To be raised when a job comes to mean something else, so that old results are not taken for new ones."""
+
+Kind = Literal["run", "circle", "cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a trained network scored on people never trained on.
+
+    Attributes:
+        accuracy: ten-fold, in [0, 1].
+        eer: equal error rate, in [0, 1].
+        tar: true accept rate at each false accept rate that the pairs support.
+        own_deg: faces by the angle to their own centre, as `edgeface.comparison.angles.histogram`.
+        other_deg: the same to the nearest other centre.
+        steps: of training.
+        seconds: of training, beside whatever else ran.
+    """
+
+    accuracy: float
+    eer: float
+    tar: dict[str, float]
+    own_deg: list[int]
+    other_deg: list[int]
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """Where a network with two numbers for an embedding puts the faces that it was trained on.
+
+    Attributes:
+        angles_deg: of each face.
+        labels: the person of each, from 0.
+    """
+
+    angles_deg: list[float]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step costs, as `edgeface.comparison.cost.step_cost`."""
+
+    ms_per_step: float
+    mb_per_step: float
+
+
+Value = Measurement | Circle | Cost
+VALUES: Final[dict[Kind, type[Value]]] = {"run": Measurement, "circle": Circle, "cost": Cost}
+"""What each kind of job brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of work.
+
+    Attributes:
+        kind: what to do.
+        label: of the contender.
+        config: of the run.
+    """
+
+    kind: Kind
+    label: str
+    config: TrainConfig
+
+    def key(self, people: People) -> str:
+        """Return a name of the result, the same if and only if everything is that decides it."""
+        decides = [RESULT_VERSION, self.kind, self.config.to_dict(), people.fingerprint]
+        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
+
+    def work(self, people: People) -> Value:
+        """Do it.
+
+        Raises:
+            EdgefaceError: the configuration does not fit the people, or the training diverges.
+        """
+        if self.kind == "cost":
+            return Cost(*step_cost(self.config, people))
+        if self.kind == "circle":
+            return _circle(self.config, people.training)
+        return _measure(self.config, people)
+
+
+def job(kind: Kind, contender: Contender, overrides: tuple[str, ...], seed: int) -> Job:
+    """Return a job of a contender; raises as `Contender.config`."""
+    config = contender.config(overrides, seed)
+    # The last weights are measured, none is chosen by its score: nothing is validated on the way.
+    quiet = replace(config.run, val_pairs=0, eval_epochs=config.run.epochs, checkpoint_epochs=config.run.epochs)
+    return Job(kind, contender.label, replace(config, data=replace(config.data, val_identities=0.0), run=quiet))
+
+
+def _measure(config: TrainConfig, people: People) -> Measurement:
+    with tempfile.TemporaryDirectory() as folder:
+        info = train(config, Path(folder) / "run", faces=people.training)
+        backbone, _ = load_backbone(Path(folder) / "run")
+    embedder = BackboneEmbedder(backbone)
+    report = verify_pairs(embedder, people.test, people.pairs)
+    used = people.pairs.used
+    own, other = centre_angles(embed_faces(embedder, people.test, used), people.test.labels[used])
+    return Measurement(
+        report.accuracy, report.eer, report.tar, histogram(own), histogram(other), info.step, info.seconds
+    )
+
+
+def _circle(config: TrainConfig, faces: FaceSet) -> Circle:
+    """Train on a few people, those with the most faces, with two numbers for an embedding."""
+    counts = np.bincount(faces.labels)
+    chosen = np.argsort(-counts, kind="stable")[:CIRCLE_PEOPLE]
+    few = faces.select(np.flatnonzero(np.isin(faces.labels, chosen)).tolist())
+    people = len(chosen)
+    each = 4 if len(few) >= 4 * people else 2  # of every person, in every batch of a loss over pairs
+    batch_size = each * people
+    epochs = -(-CIRCLE_STEPS // (len(few) // batch_size))
+    run = replace(
+        config.run,
+        batch_size=batch_size,
+        epochs=epochs,
+        eval_epochs=epochs,
+        checkpoint_epochs=epochs,
+        faces_per_identity=each if config.run.sampler == "pk" else None,
+    )
+    small = replace(config, run=run, model=replace(config.model, embedding_size=2))
+    with tempfile.TemporaryDirectory() as folder:
+        train(small, Path(folder) / "run", faces=few)
+        backbone, _ = load_backbone(Path(folder) / "run")
+    x, y = embed_faces(BackboneEmbedder(backbone), few, np.arange(len(few))).T
+    return Circle([round(float(angle), 2) for angle in np.degrees(np.arctan2(y, x))], few.labels.tolist())
