@@ -32,15 +32,17 @@ QUICK = ("run.batch_size=8", "run.epochs=1", "model.embedding_size=8", "optimize
 
 @pytest.fixture(scope="module")
 def people():
-    training, test = crops(6, 4, seed=1), crops(5, 4, seed=1, start=100)
+    training, test = crops(6, 4, seed=1), crops(8, 4, seed=1, start=100)
     tested = InMemoryFaces(*test)
-    return People(InMemoryFaces(*training), tested, make_pairs(tested, 60), "toys")
+    return People(InMemoryFaces(*training), tested, make_pairs(tested, 120), "toys")
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr("edgeface.comparison.jobs.CIRCLE_STEPS", 2)
-    monkeypatch.setattr("edgeface.comparison.cost.TIMED_STEPS", 2)
+@pytest.fixture(autouse=True, scope="module")
+def short():
+    with pytest.MonkeyPatch.context() as patch:
+        for steps in ("circles.FIRST_STEPS", "circles.HEAD_STEPS", "circles.STEPS", "cost.TIMED_STEPS"):
+            patch.setattr(f"edgeface.comparison.{steps}", 1)
+        yield
 
 
 class TestContenders:
@@ -129,7 +131,7 @@ class TestPeople:
     def test_the_fingerprint_tells_people_and_pairs_apart(self, people):
         again = People(people.training, people.test, people.pairs, "another title")
         assert again.fingerprint == people.fingerprint
-        others = make_pairs(people.test, 60, seed=1)
+        others = make_pairs(people.test, 120, seed=1)
         assert People(people.training, people.test, others, "toys").fingerprint != people.fingerprint
         assert People(people.test, people.test, people.pairs, "toys").fingerprint != people.fingerprint
 
@@ -179,15 +181,16 @@ class TestTargetLogits:
         (curve,) = self.curves(text)
         assert curve.label == text
         expected = [formula(math.radians(angle)) for angle in ANGLES_DEG]
-        close = [e is None or abs(v - e) < 1e-5 for v, e in zip(curve.values, expected, strict=True)]
+        close = [e is None or abs(v - e) < 1e-3 for v, e in zip(curve.values, expected, strict=True)]
         assert all(close) and sum(e is not None for e in expected) > 250
 
     def test_adaface_by_length(self):
         short, middle, long = self.curves("adaface:margin=0.4")
         theta = np.radians(ANGLES_DEG)
-        np.testing.assert_allclose(middle.values, np.cos(theta) - 0.4, atol=1e-4)
-        np.testing.assert_allclose(short.values, np.cos(np.minimum(theta + 0.4, math.pi)), atol=1e-4)
-        np.testing.assert_allclose(long.values, np.cos(np.maximum(theta - 0.4, 0)) - 0.8, atol=1e-4)
+        # The head keeps 4e-4 radians away from 0 and pi, where the arc cosine has no slope.
+        np.testing.assert_allclose(middle.values, np.cos(theta) - 0.4, atol=5e-4)
+        np.testing.assert_allclose(short.values, np.cos(np.minimum(theta + 0.4, math.pi)), atol=5e-4)
+        np.testing.assert_allclose(long.values, np.cos(np.maximum(theta - 0.4, 0)) - 0.8, atol=5e-4)
 
     def test_magface_by_length(self):
         for curve, margin in zip(self.curves("magface"), (0.45, 0.625, 0.8), strict=True):
@@ -238,11 +241,8 @@ def settings(*texts, seeds=1, overrides=QUICK):
 @pytest.fixture(scope="module")
 def compared(people, tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeface.comparison.jobs.CIRCLE_STEPS", 2)
-        patch.setattr("edgeface.comparison.cost.TIMED_STEPS", 2)
-        chosen = settings("triplet:semi-hard", "softmax", "adaface", seeds=2)
-        return chosen, folder, compare(chosen, people, ResultFile(folder))
+    chosen = settings("triplet:semi-hard", "softmax", "adaface", seeds=2)
+    return chosen, folder, compare(chosen, people, ResultFile(folder))
 
 
 class TestComparison:
@@ -253,11 +253,11 @@ class TestComparison:
             assert row.seeds == 2 and row.error == "" and 0.3 < row.accuracy <= 1 and row.accuracy_sd >= 0
             assert row.steps == 3  # 24 faces in batches of 8: as many for either sampler
             assert row.ms_per_step > 0 and row.mb_per_step > 1
-            assert set(row.tar) == set(row.tar_sd) == {"1e-1"}  # 30 impostor pairs support no more
+            assert set(row.tar) == set(row.tar_sd) == {"1e-1"}  # fewer than 300 impostor pairs support no more
         written = json.loads((folder / "comparison.json").read_text())
         assert [row["loss"] for row in written["rows"]] == [row.loss for row in result.rows]
         assert written["rows"][1]["accuracy"] == result.rows[1].accuracy
-        assert written["settings"]["test_people"] == 5
+        assert written["settings"]["test_people"] == 8
         for path in result.files:
             assert path.parent == folder and path.is_file()
             assert path.suffix != ".png" or path.read_bytes().startswith(b"\x89PNG")
@@ -279,6 +279,7 @@ class TestComparison:
         lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
         before = next(line["value"] for line in lines if line["key"] == first.key(people))
         again = first.work(people)
+        assert isinstance(again, Measurement)
         assert again.accuracy == before["accuracy"] and again.own_deg == before["own_deg"]
 
     def test_what_is_measured_is_taken(self, compared, people, monkeypatch):
@@ -304,7 +305,12 @@ class TestComparison:
             file.write('{"key": "cut o')  # as a crash leaves it
         worked = []
         work = Job.work
-        monkeypatch.setattr(Job, "work", lambda self, people: worked.append(self) or work(self, people))
+
+        def counted(self, people):
+            worked.append(self)
+            return work(self, people)
+
+        monkeypatch.setattr(Job, "work", counted)
         again = compare(chosen, people, ResultFile(tmp_path, resume=True))
         assert len(worked) == 8
         assert [row.accuracy for row in again.rows] == [row.accuracy for row in result.rows]
@@ -318,34 +324,45 @@ class TestComparison:
         assert len(ResultFile(folder, resume=True).measured([each.key(people) for each in plan(chosen)])) == 12
 
     def test_a_loss_that_fails_is_a_row(self, people, tmp_path):
-        chosen = settings("softmax", "n-pair", overrides=(*QUICK, "optimizer.lr=1e6", "optimizer.clip_norm=0.0"))
-        ok = settings("arcface")
-        jobs = [job("run", chosen.contenders[0], chosen.overrides, 0), job("run", ok.contenders[0], QUICK, 0)]
-        outcomes = dict(finish(jobs, people, 1, lambda: False))
-        assert isinstance(outcomes[jobs[1]], Measurement)
-        assert "is not finite" in outcomes[jobs[0]]
+        diverging = ("optimizer.lr=1e6", "optimizer.clip_norm=0.0", "run.epochs=4")
+        broken = job("run", contender("softmax"), (*QUICK, *diverging), 0)
+        outcomes = dict(finish([broken, job("run", contender("arcface"), QUICK, 0)], people, 1, lambda: False))
+        error, fine = outcomes.values()
+        assert isinstance(fine, Measurement)
+        assert isinstance(error, str) and "is not finite" in error and "lower optimizer.lr" in error
 
-        result = compare(chosen, people, ResultFile(tmp_path))
-        row = result.rows[0]
-        assert row.accuracy is None and row.seeds == 0 and "lower optimizer.lr" in row.error
+        chosen = settings("softmax", "arcface")
+        original = Job.work
+
+        def work(self, people):
+            return original(broken if self.label == "softmax" else self, people)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Job, "work", work)
+            result = compare(chosen, people, ResultFile(tmp_path))
+        failed, measured = result.rows
+        assert failed.accuracy is None and failed.seeds == 0 and failed.error == error
+        assert measured.accuracy is not None and measured.error == ""
         text = (tmp_path / "comparison.md").read_text()
-        assert "| softmax | failed |" in text and "- softmax: " in text
+        assert "| softmax | failed |" in text and f"- softmax: {error}" in text
         assert all(path.is_file() for path in result.files)
-        # what failed is tried again
-        lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-        failed = [line["key"] for line in lines if line["error"]]
-        assert failed and not ResultFile(tmp_path, resume=True).measured(failed)
 
-    def test_the_work_of_processes_is_the_same(self, compared, people):
-        chosen, _, result = compared
-        jobs = [each for each in plan(chosen) if each.kind == "run" and each.config.run.seed == 0]
-        outcomes = {each.label: value for each, value in finish(jobs[:2], people, 2, lambda: False)}
-        in_this = {each.label: each.work(people) for each in jobs[:2]}
-        assert {label: value.accuracy for label, value in outcomes.items()} == {
-            label: value.accuracy for label, value in in_this.items()
-        }
+        again = compare(chosen, people, ResultFile(tmp_path, resume=True))  # tries once more
+        assert again.rows[0].error == "" and again.rows[0].accuracy is not None
+        assert again.rows[1] == measured
+
+    def test_processes_measure_the_same_and_can_be_stopped(self, compared, people):
+        chosen, folder, _ = compared
+        jobs = [each for each in plan(chosen) if each.kind == "run"][:3]
+        before = ResultFile(folder, resume=True).measured([each.key(people) for each in jobs])
+        outcomes: dict[Job, object] = {}
         with pytest.raises(Stopped):
-            list(finish(jobs, people, 2, lambda: True))
+            for each, value in finish([*jobs, *jobs, *jobs], people, 2, lambda: len(outcomes) > 1):
+                outcomes[each] = value
+        for each, here in outcomes.items():
+            expected = before[each.key(people)]
+            assert isinstance(here, Measurement) and isinstance(expected, Measurement)
+            assert (here.accuracy, here.own_deg) == (expected.accuracy, expected.own_deg)
 
 
 def test_a_table_of_nothing():

@@ -12,9 +12,13 @@ spread is that over seeds of weights, order and augmentation; the people and pai
 not say how far other people would give other numbers.
 
 The drawn faces: 150 people of 12 faces to train on, 70 of 12 to measure on; 8 000 pairs support a TAR at FAR 1e-3.
-Eight epochs are what lets sixty runs end in about a quarter of an hour on two cores; the nuisance is the generator's
+Six epochs are what lets sixty runs end in about ten minutes on two free cores; the nuisance is the generator's
 default, a camera at a door. That this leaves every loss short of perfect was checked, and nothing was changed to bring
-one loss forward.
+one loss forward. So short a training is also a limit of the result: losses that start slowly look worse than they end.
+
+The circles (`edgeface.comparison.circles`) are a training of their own, with another start, and no measure of a loss.
+Steps are timed at the end, one loss after the other in one process and thread, since runs beside each other distort
+times; work of other programs still does.
 """
 
 import json

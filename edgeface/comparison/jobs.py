@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from edgeface.comparison.angles import centre_angles, histogram
+from edgeface.comparison.circles import embedded_in_two
 from edgeface.comparison.contenders import Contender
 from edgeface.comparison.cost import step_cost
 from edgeface.comparison.people import People
@@ -20,8 +21,6 @@ from edgeface.training.checkpoint import load_backbone
 from edgeface.training.config import TrainConfig
 from edgeface.training.loop import train
 
-CIRCLE_PEOPLE: Final = 8
-CIRCLE_STEPS: Final = 150
 RESULT_VERSION: Final = 1
 """To be raised when a job comes to mean something else, so that old results are not taken for new ones."""
 
@@ -53,7 +52,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """Where a network with two numbers for an embedding puts the faces that it was trained on.
+    """Where `edgeface.comparison.circles` puts the faces that it trains on.
 
     Attributes:
         angles_deg: of each face.
@@ -131,25 +130,6 @@ def _measure(config: TrainConfig, people: People) -> Measurement:
 
 
 def _circle(config: TrainConfig, faces: FaceSet) -> Circle:
-    """Train on a few people, those with the most faces, with two numbers for an embedding."""
-    counts = np.bincount(faces.labels)
-    chosen = np.argsort(-counts, kind="stable")[:CIRCLE_PEOPLE]
-    few = faces.select(np.flatnonzero(np.isin(faces.labels, chosen)).tolist())
-    people = len(chosen)
-    each = 4 if len(few) >= 4 * people else 2  # of every person, in every batch of a loss over pairs
-    batch_size = each * people
-    epochs = -(-CIRCLE_STEPS // (len(few) // batch_size))
-    run = replace(
-        config.run,
-        batch_size=batch_size,
-        epochs=epochs,
-        eval_epochs=epochs,
-        checkpoint_epochs=epochs,
-        faces_per_identity=each if config.run.sampler == "pk" else None,
-    )
-    small = replace(config, run=run, model=replace(config.model, embedding_size=2))
-    with tempfile.TemporaryDirectory() as folder:
-        train(small, Path(folder) / "run", faces=few)
-        backbone, _ = load_backbone(Path(folder) / "run")
-    x, y = embed_faces(BackboneEmbedder(backbone), few, np.arange(len(few))).T
-    return Circle([round(float(angle), 2) for angle in np.degrees(np.arctan2(y, x))], few.labels.tolist())
+    embeddings, labels = embedded_in_two(config, faces)
+    angles = np.degrees(np.arctan2(embeddings[:, 1], embeddings[:, 0]))
+    return Circle([round(float(angle), 2) for angle in angles], labels.tolist())

@@ -26,7 +26,7 @@ COLUMNS: Final = 5
 def draw_comparison(path: Path, table: Sequence[Row], people: str) -> None:
     """Draw accuracy and true accept rates of each loss, with the spread over the seeds."""
     rates = list(dict.fromkeys(rate for row in table for rate in row.tar))
-    strictest = rates[-2:][::-1]
+    strictest = rates[-2:]
     figure = _figure(11, 1.6 + 0.3 * len(table))
     places = np.arange(len(table))
     panels = [("accuracy", [(row.accuracy, row.accuracy_sd) for row in table])]
@@ -44,13 +44,14 @@ def draw_comparison(path: Path, table: Sequence[Row], people: str) -> None:
         axes.grid(alpha=0.3)
     grid[0].set(yticks=places, yticklabels=[row.loss for row in table], ylim=(len(table) - 0.5, -0.5))
     seeds = max((row.seeds for row in table), default=0)
-    figure.suptitle(f"{people}, never trained on: mean and standard deviation over {seeds} seeds")
+    spread = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    figure.suptitle(f"{people}, never trained on: {spread}")
     _save(figure, path)
 
 
 def draw_circles(path: Path, labels: Sequence[str], results: Sequence[Result]) -> None:
     """Draw where each loss puts the faces of a few people on the circle, a panel for each loss."""
-    figure, grid = _panels(labels, 2.2, 2.45)
+    figure, grid = _panels(labels, 2.2, 2.4)
     for axes, label in zip(grid, labels, strict=True):
         axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
         axes.set_title(label, fontsize=10)
@@ -68,7 +69,7 @@ def draw_circles(path: Path, labels: Sequence[str], results: Sequence[Result]) -
             mean = np.array([np.cos(own).mean(), np.sin(own).mean()])
             axes.plot(*zip((0, 0), mean, strict=True), color=colour, linewidth=1.2)
     figure.suptitle(
-        "embeddings of two numbers, as directions: the faces trained on, a colour for each person;\n"
+        "eight people in two dimensions, each face trained on a dot, from one network that triplets taught;\n"
         "a line to the mean of a person's directions, which reaches the circle where all agree",
         fontsize=11,
     )
@@ -127,7 +128,7 @@ def _panels(labels: Sequence[str], width: float, height: float) -> "tuple[Figure
     """Return a figure with a panel for each label."""
     columns = min(COLUMNS, len(labels))
     lines = -(-len(labels) // columns)
-    figure = _figure(max(7.0, width * columns), 1.2 + height * lines)
+    figure = _figure(max(7.0, width * columns), 0.9 + height * lines)
     grid = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in grid[len(labels) :]:
         axes.set_axis_off()
