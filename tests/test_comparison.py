@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import edgeface.comparison.people
 from edgeface.cli import app
 from edgeface.comparison.angles import BINS, centre_angles, histogram
+from edgeface.comparison.circles import embedded_in_two
 from edgeface.comparison.comparison import Settings, compare, plan
 from edgeface.comparison.contenders import STORY, contender, contenders
 from edgeface.comparison.cost import StorageCounter
@@ -161,6 +162,21 @@ class TestAngles:
         assert counts[0] == 2 and counts[1] == 1 and counts[45] == 1 and counts[-1] == 1
 
 
+class TestCircles:
+    def test_people_with_the_most_faces(self):
+        images, labels = crops(10, 3, seed=3)
+        faces = InMemoryFaces(images, labels).select([k for k in range(30) if k not in (0, 15)])  # of persons 0 and 5
+        embeddings, people = embedded_in_two(contender("arcface").config(), faces)
+        assert embeddings.shape == (24, 2) and np.bincount(people).tolist() == [3] * 8
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+    def test_all_losses_start_alike(self, people, monkeypatch):
+        monkeypatch.setattr("edgeface.comparison.circles.STEPS", 0)
+        names = ("softmax", "supcon", "adaface")
+        starts = [embedded_in_two(contender(name).config(), people.training)[0] for name in names]
+        assert all(np.array_equal(start, starts[0]) for start in starts)
+
+
 class TestTargetLogits:
     @staticmethod
     def curves(text):
@@ -252,7 +268,7 @@ class TestComparison:
         for row in result.rows:
             assert row.seeds == 2 and row.error == "" and 0.3 < row.accuracy <= 1 and row.accuracy_sd >= 0
             assert row.steps == 3  # 24 faces in batches of 8: as many for either sampler
-            assert row.ms_per_step > 0 and row.mb_per_step > 1
+            assert 0 < row.loss_ms < row.ms_per_step and 0 < row.loss_mb < 1 < row.mb_per_step
             assert set(row.tar) == set(row.tar_sd) == {"1e-1"}  # fewer than 300 impostor pairs support no more
         written = json.loads((folder / "comparison.json").read_text())
         assert [row["loss"] for row in written["rows"]] == [row.loss for row in result.rows]
@@ -383,7 +399,9 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         facts = json.loads(result.stdout)
         assert [row["loss"] for row in facts["rows"]] == ["softmax"]
-        assert {"accuracy", "accuracy_sd", "tar", "ms_per_step", "mb_per_step", "error"} <= set(facts["rows"][0])
+        assert {"accuracy", "accuracy_sd", "tar", "ms_per_step", "mb_per_step", "loss_mb", "error"} <= set(
+            facts["rows"][0]
+        )
         assert facts["rows"][0]["accuracy_sd"] is None and len(facts["files"]) == 6
 
         again = self.run(*options, "--out", tmp_path / "o")

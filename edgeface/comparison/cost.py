@@ -4,8 +4,10 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +23,24 @@ from edgeface.training.device import pick_device
 
 WARMUP_STEPS: Final = 4
 TIMED_STEPS: Final = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a training step costs, and what the loss alone does: from given embeddings to their gradient.
+
+    Attributes:
+        ms_per_step: median time of forward, loss, backward and update, in milliseconds; the faces are read beforehand.
+        mb_per_step: its peak memory in 1e6 bytes as `StorageCounter` sees it: activations, gradients and what
+            the loss makes, beyond weights, moments and the batch.
+        loss_ms: median time of the loss and its backward pass.
+        loss_mb: peak memory of these.
+    """
+
+    ms_per_step: float
+    mb_per_step: float
+    loss_ms: float
+    loss_mb: float
 
 
 class StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -67,13 +87,8 @@ class StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         self.peak = max(self.peak, self.now)
 
 
-def step_cost(config: TrainConfig, people: People) -> tuple[float, float]:
-    """Measure steps on faces of `people`, read beforehand: forward, loss, backward, update.
-
-    Returns:
-        The median time of a step in milliseconds, and its peak memory in megabytes (1e6 bytes) as `StorageCounter`
-        sees it: activations, gradients and what the loss makes, beyond weights, moments and the batch.
-    """
+def step_cost(config: TrainConfig, people: People) -> Cost:
+    """Measure steps on a batch of faces of `people`, as the sampler of the run makes it."""
     device = pick_device(config.run.device)
     faces, labels = (part.to(device) for part in _batch(config, people))
     torch.manual_seed(config.run.seed)
@@ -86,16 +101,30 @@ def step_cost(config: TrainConfig, people: People) -> tuple[float, float]:
     optimizer = torch.optim.AdamW(networks.parameters(), lr=config.optimizer.lr)
 
     def step() -> None:
-        loss = head(backbone(to_input(faces, device)), labels)
         optimizer.zero_grad(set_to_none=True)
+        loss = head(backbone(to_input(faces, device)), labels)
         loss.backward()
         optimizer.step()
         loss.item()  # waits for a GPU
 
-    times = [_seconds(step) for _ in range(WARMUP_STEPS + TIMED_STEPS)][WARMUP_STEPS:]
-    optimizer.zero_grad(set_to_none=True)
+    step_ms, step_mb = _measured(step)
+    with torch.no_grad():
+        embeddings = backbone(to_input(faces, device))
+
+    def loss_alone() -> None:
+        head.zero_grad(set_to_none=True)
+        loss = head(embeddings.detach().requires_grad_(), labels)
+        loss.backward()
+        loss.item()
+
+    return Cost(step_ms, step_mb, *_measured(loss_alone))
+
+
+def _measured(work: Callable[[], None]) -> tuple[float, float]:
+    """Return the median time in milliseconds and the peak memory in 1e6 bytes."""
+    times = [_seconds(work) for _ in range(WARMUP_STEPS + TIMED_STEPS)][WARMUP_STEPS:]
     with StorageCounter() as counter:
-        step()
+        work()
     return 1e3 * statistics.median(times), counter.peak / 1e6
 
 
@@ -106,7 +135,7 @@ def _batch(config: TrainConfig, people: People) -> tuple[Tensor, Tensor]:
         each = run.faces_per_identity or 4
         chosen = PKBatches(labels, run.batch_size, 1, run.seed, faces_per_identity=each).order(0)[: run.batch_size]
     else:
-        chosen = torch.randperm(len(labels))[: run.batch_size].numpy()
+        chosen = np.random.default_rng(run.seed).permutation(len(labels))[: run.batch_size]
     return torch.from_numpy(people.training.read_many(chosen)), torch.from_numpy(labels[chosen])
 
 

@@ -12,13 +12,15 @@ import numpy as np
 from edgeface.comparison.angles import centre_angles, histogram
 from edgeface.comparison.circles import embedded_in_two
 from edgeface.comparison.contenders import Contender
-from edgeface.comparison.cost import step_cost
+from edgeface.comparison.cost import Cost, step_cost
 from edgeface.comparison.people import People
 from edgeface.data import FaceSet
 from edgeface.evaluation.backbone import BackboneEmbedder
-from edgeface.evaluation.verification import embed_faces, verify_pairs
+from edgeface.evaluation.verification import embed_faces, score_pairs
+from edgeface.metrics import cosine_scores
 from edgeface.training.checkpoint import load_backbone
 from edgeface.training.config import TrainConfig
+from edgeface.training.device import pick_device
 from edgeface.training.loop import train
 
 RESULT_VERSION: Final = 1
@@ -63,14 +65,6 @@ class Circle:
     labels: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a step costs, as `edgeface.comparison.cost.step_cost`."""
-
-    ms_per_step: float
-    mb_per_step: float
-
-
 Value = Measurement | Circle | Cost
 VALUES: Final[dict[Kind, type[Value]]] = {"run": Measurement, "circle": Circle, "cost": Cost}
 """What each kind of job brings."""
@@ -102,7 +96,7 @@ class Job:
             EdgefaceError: the configuration does not fit the people, or the training diverges.
         """
         if self.kind == "cost":
-            return Cost(*step_cost(self.config, people))
+            return step_cost(self.config, people)
         if self.kind == "circle":
             return _circle(self.config, people.training)
         return _measure(self.config, people)
@@ -120,10 +114,12 @@ def _measure(config: TrainConfig, people: People) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         info = train(config, Path(folder) / "run", faces=people.training)
         backbone, _ = load_backbone(Path(folder) / "run")
-    embedder = BackboneEmbedder(backbone)
-    report = verify_pairs(embedder, people.test, people.pairs)
-    used = people.pairs.used
-    own, other = centre_angles(embed_faces(embedder, people.test, used), people.test.labels[used])
+    device = pick_device(config.run.device)
+    used, pairs = people.pairs.used, people.pairs
+    embeddings = embed_faces(BackboneEmbedder(backbone.to(device), device), people.test, used)
+    first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
+    report = score_pairs(cosine_scores(embeddings[first], embeddings[second]), pairs)
+    own, other = centre_angles(embeddings, people.test.labels[used])
     return Measurement(
         report.accuracy, report.eer, report.tar, histogram(own), histogram(other), info.step, info.seconds
     )

@@ -64,7 +64,7 @@ class ResultFile:
         return {
             line["key"]: VALUES[line["kind"]](**line["value"])
             for line in self._lines
-            if line["key"] in wanted and line["value"] is not None
+            if line.get("key") in wanted and line["value"] is not None
         }
 
     def add(self, key: str, result: Result) -> None:

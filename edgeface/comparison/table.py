@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeface.comparison.jobs import Cost, Measurement
+from edgeface.comparison.cost import Cost
+from edgeface.comparison.jobs import Measurement
 from edgeface.comparison.results import Result
 
 
@@ -21,8 +22,7 @@ class Row:
         tar: mean true accept rate by false accept rate.
         tar_sd: by false accept rate.
         steps: of training, in each run.
-        ms_per_step: time of a step.
-        mb_per_step: memory of a step, in 1e6 bytes.
+        ms_per_step, mb_per_step, loss_ms, loss_mb: as `edgeface.comparison.cost.Cost`; None if not measured.
         error: why a job of it failed, or empty.
     """
 
@@ -36,6 +36,8 @@ class Row:
     steps: int | None
     ms_per_step: float | None
     mb_per_step: float | None
+    loss_ms: float | None
+    loss_mb: float | None
     error: str
 
 
@@ -47,7 +49,7 @@ def rows(labels: Sequence[str], results: Sequence[Result]) -> tuple[Row, ...]:
 def cells(table: Sequence[Row]) -> list[list[str]]:
     """Return header and rows as text, to be printed or joined by bars."""
     rates = list(dict.fromkeys(rate for row in table for rate in row.tar))
-    header = ["loss", "accuracy", *(f"TAR at FAR {rate}" for rate in rates), "ms a step", "MB a step"]
+    header = ["loss", "accuracy", *(f"TAR at FAR {rate}" for rate in rates), "step", "its loss"]
     return [header, *(_cells(row, rates) for row in table)]
 
 
@@ -73,7 +75,9 @@ def _row(label: str, results: Sequence[Result]) -> Row:
         tar_sd={rate: _sd([run.tar[rate] for run in runs]) for rate in rates},
         steps=runs[0].steps if runs else None,
         ms_per_step=None if cost is None else round(cost.ms_per_step, 2),
-        mb_per_step=None if cost is None else round(cost.mb_per_step, 2),
+        mb_per_step=None if cost is None else round(cost.mb_per_step, 3),
+        loss_ms=None if cost is None else round(cost.loss_ms, 2),
+        loss_mb=None if cost is None else round(cost.loss_mb, 3),
         error="; ".join(dict.fromkeys(result.error for result in results if result.error)),
     )
 
@@ -83,13 +87,17 @@ def _cells(row: Row, rates: Sequence[str]) -> list[str]:
         row.loss,
         "failed" if row.accuracy is None else _spread(row.accuracy, row.accuracy_sd),
         *(_spread(row.tar[rate], row.tar_sd[rate]) if rate in row.tar else "" for rate in rates),
-        "" if row.ms_per_step is None else f"{row.ms_per_step:.1f}",
-        "" if row.mb_per_step is None else f"{row.mb_per_step:.1f}",
+        _cost(row.ms_per_step, row.mb_per_step),
+        _cost(row.loss_ms, row.loss_mb),
     ]
 
 
 def _spread(mean: float, sd: float | None) -> str:
     return f"{mean:.1%}" if sd is None else f"{100 * mean:.1f} ± {100 * sd:.1f} %"
+
+
+def _cost(ms: float | None, mb: float | None) -> str:
+    return "" if ms is None or mb is None else f"{ms:.1f} ms, {mb:.1f} MB"
 
 
 def _mean(values: Sequence[float]) -> float | None:
