@@ -293,7 +293,7 @@ class TestComparison:
         chosen, folder, _ = compared
         first = plan(chosen)[0]
         lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-        before = next(line["value"] for line in lines if line["key"] == first.key(people))
+        before = next(line["value"] for line in lines if line["key"] == first.key(people.fingerprint))
         again = first.work(people)
         assert isinstance(again, Measurement)
         assert again.accuracy == before["accuracy"] and again.own_deg == before["own_deg"]
@@ -336,8 +336,10 @@ class TestComparison:
     def test_other_settings_are_not_taken(self, compared, people):
         chosen, folder, _ = compared
         other = Settings(chosen.contenders, (*chosen.overrides, "optimizer.lr=1e-3"), 2)
-        assert not ResultFile(folder, resume=True).measured([each.key(people) for each in plan(other)])
-        assert len(ResultFile(folder, resume=True).measured([each.key(people) for each in plan(chosen)])) == 12
+        assert not ResultFile(folder, resume=True).measured([each.key(people.fingerprint) for each in plan(other)])
+        assert (
+            len(ResultFile(folder, resume=True).measured([each.key(people.fingerprint) for each in plan(chosen)])) == 12
+        )
 
     def test_a_loss_that_fails_is_a_row(self, people, tmp_path):
         diverging = ("optimizer.lr=1e6", "optimizer.clip_norm=0.0", "run.epochs=4")
@@ -370,13 +372,13 @@ class TestComparison:
     def test_processes_measure_the_same_and_can_be_stopped(self, compared, people):
         chosen, folder, _ = compared
         jobs = [each for each in plan(chosen) if each.kind == "run"][:3]
-        before = ResultFile(folder, resume=True).measured([each.key(people) for each in jobs])
+        before = ResultFile(folder, resume=True).measured([each.key(people.fingerprint) for each in jobs])
         outcomes: dict[Job, object] = {}
         with pytest.raises(Stopped):
             for each, value in finish([*jobs, *jobs, *jobs], people, 2, lambda: len(outcomes) > 1):
                 outcomes[each] = value
         for each, here in outcomes.items():
-            expected = before[each.key(people)]
+            expected = before[each.key(people.fingerprint)]
             assert isinstance(here, Measurement) and isinstance(expected, Measurement)
             assert (here.accuracy, here.own_deg) == (expected.accuracy, expected.own_deg)
 

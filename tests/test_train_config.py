@@ -34,7 +34,7 @@ def test_recipes_name_things_that_exist(recipe: str) -> None:
 
 
 def test_unknown_recipe() -> None:
-    with pytest.raises(UnknownNameError, match="unknown recipe 'big'; choose one of: demo"):
+    with pytest.raises(UnknownNameError, match="unknown recipe 'big'; choose one of: compare, demo"):
         load_config(recipe="big")
 
 

@@ -112,7 +112,8 @@ def compare(
         TrainingError: it was stopped, or a worker died. A loss that fails is a row with its error instead.
     """
     jobs = plan(settings)
-    keys = {each: each.key(people) for each in jobs}
+    fingerprint = people.fingerprint
+    keys = {each: each.key(fingerprint) for each in jobs}
     before = file.measured(list(keys.values()))
     results = {each: Result(each, before[keys[each]]) for each in jobs if keys[each] in before}
     advance(len(results), len(jobs), "taken from before" if results else "")

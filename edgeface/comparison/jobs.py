@@ -84,9 +84,9 @@ class Job:
     label: str
     config: TrainConfig
 
-    def key(self, people: People) -> str:
-        """Return a name of the result, the same if and only if everything is that decides it."""
-        decides = [RESULT_VERSION, self.kind, self.config.to_dict(), people.fingerprint]
+    def key(self, fingerprint: str) -> str:
+        """Return a name of the result on people of that fingerprint, the same if and only if all that decides it is."""
+        decides = [RESULT_VERSION, self.kind, self.config.to_dict(), fingerprint]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
 
     def work(self, people: People) -> Value:
