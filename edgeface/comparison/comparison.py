@@ -12,7 +12,7 @@ spread is that over seeds of weights, order and augmentation; the people and pai
 not say how far other people would give other numbers.
 
 The drawn faces: 150 people of 12 faces to train on, 70 of 12 to measure on; 8 000 pairs support a TAR at FAR 1e-3.
-Six epochs are what lets sixty runs end in about ten minutes on two free cores; the nuisance is the generator's
+Six epochs are what lets sixty runs end in eleven minutes on two free cores; the nuisance is the generator's
 default, a camera at a door. That this leaves every loss short of perfect was checked, and nothing was changed to bring
 one loss forward. So short a training is also a limit of the result: losses that start slowly look worse than they end.
 
@@ -173,10 +173,10 @@ def _described(settings: Settings, people: People) -> dict[str, object]:
 
 
 def _note(settings: Settings, people: People, first: Job) -> str:
-    model, run = first.config.model, first.config.run
+    model, run, training = first.config.model, first.config.run, people.training
     return (
-        f"Network `{model.name}`, {model.embedding_size} numbers an embedding, trained on {len(people.training)} faces "
-        f"of {len(people.training.identities)} people, {run.epochs} epochs of {len(people.training) // run.batch_size} "
-        f"steps of {run.batch_size} faces; measured on {len(people.pairs)} pairs of {people.name} never trained on. "
-        f"Mean ± standard deviation over {settings.seeds} seeds; each loss with its own default options."
+        f"Network `{model.name}`, {model.embedding_size} numbers an embedding, trained on {len(training)} faces of "
+        f"{len(training.identities)} people; epochs: {run.epochs}, of {len(training) // run.batch_size} steps of "
+        f"{run.batch_size} faces; measured on {len(people.pairs)} pairs of {people.name} never trained on. Seeds: "
+        f"{settings.seeds}, mean ± standard deviation. Each loss has its own default options unless they are named."
     )

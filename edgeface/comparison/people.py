@@ -25,7 +25,7 @@ class People:
 
     Attributes:
         training: faces that have an identity with at least two of them, so that every loss can use each.
-        test: faces of other people.
+        test: faces of other people, also with at least two each.
         pairs: of `test`.
         name: what to call them in titles.
     """
@@ -87,7 +87,7 @@ def divided(faces: FaceSet, data: DataConfig, pairs: int) -> People:
         held_out = np.random.default_rng(SEED).permutation(people)[: round(people * data.val_identities)]
         out = np.isin(faces.labels, held_out)
         training, test = (faces.select(np.flatnonzero(part).tolist()) for part in (~out, out))
-    training = _with_pairs(training)
+    training, test = _with_pairs(training), _with_pairs(test)
     if len(training.identities) < 2:
         raise DataError(
             f"{faces.name} has {len(training.identities)} people with two or more faces to train on; losses over pairs "

@@ -69,7 +69,7 @@ def draw_circles(path: Path, labels: Sequence[str], results: Sequence[Result]) -
             mean = np.array([np.cos(own).mean(), np.sin(own).mean()])
             axes.plot(*zip((0, 0), mean, strict=True), color=colour, linewidth=1.2)
     figure.suptitle(
-        "eight people in two dimensions, each face trained on a dot, from one network that triplets taught;\n"
+        "a few people in two dimensions, from one network that triplets taught: a dot for each face trained on,\n"
         "a line to the mean of a person's directions, which reaches the circle where all agree",
         fontsize=11,
     )
