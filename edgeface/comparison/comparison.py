@@ -12,9 +12,10 @@ spread is that over seeds of weights, order and augmentation; the people and pai
 not say how far other people would give other numbers.
 
 The drawn faces: 150 people of 12 faces to train on, 70 of 12 to measure on; 8 000 pairs support a TAR at FAR 1e-3.
-Six epochs are what lets sixty runs end in eleven minutes on two free cores; the nuisance is the generator's
-default, a camera at a door. That this leaves every loss short of perfect was checked, and nothing was changed to bring
-one loss forward. So short a training is also a limit of the result: losses that start slowly look worse than they end.
+The nuisance is the generator's default, a camera at a door. Six epochs keep sixty runs to some 22 minutes of one core,
+eleven on two that are free; eight were begun and given up for their time. Softmax and ArcFace had been tried once with
+six and with ten epochs before, and two triplet minings with six, to see that nothing is near perfect. So short a
+training is also a limit of the result: losses that start slowly look worse than they end.
 
 The circles (`edgeface.comparison.circles`) are a training of their own, with another start, and no measure of a loss.
 Steps are timed at the end, one loss after the other in one process and thread, since runs beside each other distort
