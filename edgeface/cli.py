@@ -15,6 +15,7 @@ from edgeface.commands.bundle import (
     bundle_sign_command,
     bundle_verify_command,
 )
+from edgeface.commands.compare import compare_command
 from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
@@ -93,6 +94,7 @@ def common(
 
 app.command("demo")(demo_command)
 app.command("train")(train_command)
+app.command("compare")(compare_command)
 app.command("eval")(eval_command)
 app.command("export")(export_command)
 app.command("verify")(verify_command)

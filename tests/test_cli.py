@@ -22,6 +22,7 @@ from tests.test_runtime_bundle import write_bundle
 COMMANDS = (
     "demo",
     "train",
+    "compare",
     "eval",
     "export",
     "verify",
