@@ -177,6 +177,12 @@ class TestCircles:
         assert all(np.array_equal(start, starts[0]) for start in starts)
 
 
+@pytest.mark.parametrize("kind", ["run", "circle", "cost"])
+def test_classes_may_be_sampled(people, kind):
+    overrides = ("run.batch_size=8", "run.epochs=1", "model.embedding_size=8", "optimizer.warmup_epochs=0")
+    assert job(kind, contender("arcface:sample_rate=0.5"), overrides, 0).work(people)
+
+
 class TestTargetLogits:
     @staticmethod
     def curves(text):

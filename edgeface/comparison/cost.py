@@ -9,17 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from edgeface.comparison.people import People
 from edgeface.data.samplers import PKBatches
+from edgeface.errors import ConfigError
 from edgeface.evaluation.backbone import to_input
-from edgeface.losses import build_loss
-from edgeface.models import build_model
+from edgeface.losses.ranks import ALONE
 from edgeface.training.config import TrainConfig
-from edgeface.training.device import pick_device
+from edgeface.training.device import pick_device, pick_precision
+from edgeface.training.learner import Learner
 
 WARMUP_STEPS: Final = 4
 TIMED_STEPS: Final = 25
@@ -30,7 +31,7 @@ class Cost:
     """What a training step costs, and what the loss alone does: from given embeddings to their gradient.
 
     Attributes:
-        ms_per_step: median time of forward, loss, backward and update, in milliseconds; the faces are read beforehand.
+        ms_per_step: median time of a step of `edgeface train`, in milliseconds; the faces are read beforehand.
         mb_per_step: its peak memory in 1e6 bytes as `StorageCounter` sees it: activations, gradients and what
             the loss makes, beyond weights, moments and the batch.
         loss_ms: median time of the loss and its backward pass.
@@ -88,39 +89,32 @@ class StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
 
 
 def step_cost(config: TrainConfig, people: People) -> Cost:
-    """Measure steps on a batch of faces of `people`, as the sampler of the run makes it."""
+    """Measure steps on a batch of faces of `people`, as the sampler of the run makes it.
+
+    Raises:
+        ConfigError: there is no loss over identities.
+    """
     device = pick_device(config.run.device)
+    precision = pick_precision(config.run.precision, device)
     faces, labels = (part.to(device) for part in _batch(config, people))
-    torch.manual_seed(config.run.seed)
-    backbone = build_model(config.model.name, config.model.embedding_size)
-    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    head = build_loss(
-        config.loss.name, len(people.training.identities), config.model.embedding_size, **config.loss.options()
-    )
-    networks = nn.ModuleList([backbone, head]).to(device).train()
-    optimizer = torch.optim.AdamW(networks.parameters(), lr=config.optimizer.lr)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss = head(backbone(to_input(faces, device)), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # waits for a GPU
-
-    step_ms, step_mb = _measured(step)
+    learner = Learner(config, len(people.training.identities), False, ALONE, device, precision)
+    head = learner.head
+    if head is None:
+        raise ConfigError("loss.weight is 0, so there is no loss to measure; leave it out")
+    step_ms, step_mb = _measured(lambda: learner.step(faces, labels, None, config.optimizer.lr))
     with torch.no_grad():
-        embeddings = backbone(to_input(faces, device))
+        embeddings = learner.backbone(to_input(faces, device))
 
     def loss_alone() -> None:
         head.zero_grad(set_to_none=True)
         loss = head(embeddings.detach().requires_grad_(), labels)
         loss.backward()
-        loss.item()
+        loss.item()  # waits for a GPU
 
     return Cost(step_ms, step_mb, *_measured(loss_alone))
 
 
-def _measured(work: Callable[[], None]) -> tuple[float, float]:
+def _measured(work: Callable[[], object]) -> tuple[float, float]:
     """Return the median time in milliseconds and the peak memory in 1e6 bytes."""
     times = [_seconds(work) for _ in range(WARMUP_STEPS + TIMED_STEPS)][WARMUP_STEPS:]
     with StorageCounter() as counter:
@@ -139,7 +133,7 @@ def _batch(config: TrainConfig, people: People) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(people.training.read_many(chosen)), torch.from_numpy(labels[chosen])
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
