@@ -3,7 +3,7 @@
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,11 +67,11 @@ class StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        before = {_place(value) for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)}
+        before = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for value in tree_iter(result):
-            if isinstance(value, Tensor) and _place(value) not in before:
-                self._count(value.untyped_storage())
+        for storage in _storages(result):
+            if storage._cdata not in before:
+                self._count(storage)
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -139,6 +139,9 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _place(tensor: Tensor) -> int:
-    place: int = tensor.untyped_storage()._cdata
-    return place
+def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
+    """Yield where the numbers of all tensors in `values` lie; a sparse tensor has those of its parts."""
+    for value in tree_iter(values):
+        if isinstance(value, Tensor):
+            parts = (value._indices(), value._values()) if value.is_sparse else (value,)
+            yield from (part.untyped_storage() for part in parts)
