@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from edgeface import __version__
 from edgeface.commands import console
+from edgeface.commands.bench import bench_command
 from edgeface.commands.bundle import (
     bundle_inspect_command,
     bundle_keygen_command,
@@ -100,6 +101,7 @@ app.command("export")(export_command)
 app.command("verify")(verify_command)
 app.command("enroll")(enroll_command)
 app.command("run")(run_command)
+app.command("bench")(bench_command)
 app.command("models")(models_command)
 app.command("doctor")(doctor_command)
 

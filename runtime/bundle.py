@@ -10,6 +10,7 @@ from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME,
 from edgeface.runtime.archive import Container, Zip, open_container
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
+from edgeface.runtime.speed import fastest
 
 DEFAULT_BUNDLE: Final = Path(__file__).parent / "bundles" / "default"
 BUILT_IN_DETECTOR: Final = Path(__file__).parent / "bundles" / "detector.onnx"
@@ -70,8 +71,11 @@ class Bundle:
         return self.read(self.manifest.detector.file)
 
     def resolve_precision(self, precision: str) -> str:
-        """Turn `auto` into the precision that was measured to be the fastest; any other name stays as it is."""
-        return self.manifest.fastest_precision() if precision == "auto" else precision
+        """Turn `auto` into the precision that was measured to be the fastest, here or else at the export.
+
+        Any other name stays as it is.
+        """
+        return fastest(self.manifest) if precision == "auto" else precision
 
     def unlisted(self) -> tuple[str, ...]:
         """Return the names of what lies in the bundle but not in its manifest. It is never read."""

@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "enroll",
     "run",
+    "bench",
     "models",
     "doctor",
     "gallery",
