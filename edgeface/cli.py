@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from edgeface import __version__
 from edgeface.commands import console
+from edgeface.commands.bench import bench_command
 from edgeface.commands.bundle import (
     bundle_inspect_command,
     bundle_keygen_command,
@@ -16,6 +17,7 @@ from edgeface.commands.bundle import (
     bundle_verify_command,
 )
 from edgeface.commands.calibrate import calibrate_command
+from edgeface.commands.compare import compare_command
 from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
@@ -94,12 +96,14 @@ def common(
 
 app.command("demo")(demo_command)
 app.command("train")(train_command)
+app.command("compare")(compare_command)
 app.command("eval")(eval_command)
 app.command("export")(export_command)
 app.command("calibrate")(calibrate_command)
 app.command("verify")(verify_command)
 app.command("enroll")(enroll_command)
 app.command("run")(run_command)
+app.command("bench")(bench_command)
 app.command("models")(models_command)
 app.command("doctor")(doctor_command)
 

@@ -66,12 +66,14 @@ class TenFold:
         standard_error: of that mean, in [0, 1].
         fold_accuracy: (folds,) float64 in [0, 1].
         fold_threshold: (folds,) float64, the score chosen for each fold.
+        correct: (N,) bool, whether each pair was decided rightly at the threshold of its fold.
     """
 
     accuracy: float
     standard_error: float
     fold_accuracy: npt.NDArray[np.float64]
     fold_threshold: npt.NDArray[np.float64]
+    correct: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,29 @@ def ten_fold(scores: Scores, same: Flags, folds: npt.NDArray[np.integer]) -> Ten
     names = np.unique(folds)
     if len(names) < 2:
         raise DataError(f"the protocol needs at least 2 folds, the pairs have {len(names)}")
-    accuracy, thresholds = [], []
+    accuracy, thresholds, correct = [], [], np.empty(len(scores), bool)
     for name in names:
         test = folds == name
         threshold = best_threshold(scores[~test], same[~test])
         thresholds.append(threshold)
-        accuracy.append(float(np.mean((scores[test] >= threshold) == same[test])))
+        correct[test] = (scores[test] >= threshold) == same[test]
+        accuracy.append(float(np.mean(correct[test])))
     spread = float(np.std(accuracy, ddof=1) / math.sqrt(len(names)))
-    return TenFold(float(np.mean(accuracy)), spread, np.array(accuracy), np.array(thresholds))
+    return TenFold(float(np.mean(accuracy)), spread, np.array(accuracy), np.array(thresholds), correct)
+
+
+def d_prime(scores: Scores, same: Flags) -> float:
+    """Return how far genuine and impostor scores lie apart: difference of their means over their common spread.
+
+    The spread is the root of the mean of both variances (Daugman, 2000), and is taken to be at least 1e-6.
+
+    Raises:
+        DataError: as `roc`.
+    """
+    scores, same = _checked(scores, same)
+    genuine, impostor = scores[same], scores[~same]
+    spread = math.sqrt((genuine.var() + impostor.var()) / 2)
+    return float((genuine.mean() - impostor.mean()) / max(spread, 1e-6))
 
 
 def best_threshold(scores: Scores, same: Flags) -> float:

@@ -183,20 +183,6 @@ def comparison_rate(fpir: float, templates: int) -> float:
     return fpir if templates == 1 else -math.expm1(math.log1p(-fpir) / templates)
 
 
-def rate_interval(rate: float, trials: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of an error rate seen in so many independent trials, in [0, 1].
-
-    It is Wilson's score (1927), which is also right where no error was seen.
-    """
-    if trials < 1:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    spread = z * z / trials
-    middle = (rate + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (rate * (1 - rate) + spread / 4)) / (1 + spread)
-    return (middle - half if rate > 0 else 0.0), (middle + half if rate < 1 else 1.0)
-
-
 def _ranks(fmr: float, count: int, independent: int, confidence: float) -> tuple[float, int, int, int]:
     """Return the rate that is supported, the scores it allows, and the fewest and most at the ends of its interval."""
     reached = max(fmr, RULE_OF_THREE / independent)

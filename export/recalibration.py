@@ -15,9 +15,10 @@ from edgeface.export.card import model_card
 from edgeface.export.people import People
 from edgeface.export.thresholds import PairScores, PrecisionPair, Scored, choose_thresholds, precision_pairs, tabulate
 from edgeface.files import new_folder, sha256, write_bytes
+from edgeface.intervals import pairs_needed, wilson
 from edgeface.manifest import MANIFEST_NAME, FileEntry, Manifest, Threshold, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
-from edgeface.operating_points import MIN_COMPARISONS, rate_interval
+from edgeface.operating_points import MIN_COMPARISONS
 from edgeface.runtime.bundle import Bundle
 from edgeface.runtime.packing import zip_files
 from edgeface.scores import SCORES_NAME, write_scores
@@ -85,7 +86,7 @@ def check_people(people: int, rates: Sequence[float], name: str) -> None:
     """
     pairs = people * (people - 1) // 2
     rate = min(rates)
-    needed = max(MIN_COMPARISONS, math.ceil(RULE_OF_THREE / rate - 1e-9))
+    needed = max(MIN_COMPARISONS, pairs_needed(rate))
     if pairs >= needed:
         return
     enough = math.ceil((1 + math.sqrt(1 + 8 * needed)) / 2)
@@ -225,9 +226,7 @@ def _effects(thresholds: Sequence[Threshold], scored: Scored, disjoint: int) -> 
             continue
         fmr = float(np.mean(own.impostor.astype(np.float64) >= threshold.cosine))
         fnmr = float(np.mean(own.genuine.astype(np.float64) < threshold.cosine))
-        effects.append(
-            Effect(threshold, fmr, rate_interval(fmr, scored.data.independent), fnmr, rate_interval(fnmr, disjoint))
-        )
+        effects.append(Effect(threshold, fmr, wilson(fmr, scored.data.independent), fnmr, wilson(fnmr, disjoint)))
     return tuple(effects)
 
 

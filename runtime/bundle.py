@@ -11,6 +11,7 @@ from edgeface.operating_points import ScoreTable
 from edgeface.runtime.archive import Container, Zip, open_container
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
+from edgeface.runtime.speed import fastest
 from edgeface.scores import MAX_SCORES_BYTES, read_scores
 
 DEFAULT_BUNDLE: Final = Path(__file__).parent / "bundles" / "default"
@@ -85,8 +86,11 @@ class Bundle:
         return read_scores(self.read(name), f"{name} of bundle {self.path}")
 
     def resolve_precision(self, precision: str) -> str:
-        """Turn `auto` into the precision that was measured to be the fastest; any other name stays as it is."""
-        return self.manifest.fastest_precision() if precision == "auto" else precision
+        """Turn `auto` into the precision that was measured to be the fastest, here or else at the export.
+
+        Any other name stays as it is.
+        """
+        return fastest(self.manifest) if precision == "auto" else precision
 
     def unlisted(self) -> tuple[str, ...]:
         """Return the names of what lies in the bundle but not in its manifest. It is never read."""

@@ -13,6 +13,7 @@ from edgeface.runtime.display import has_display
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.limits import bundle_limits
+from edgeface.runtime.placement import processor_instructions
 from edgeface.runtime.session import provider_status
 from edgeface.runtime.video import list_cameras
 
@@ -105,10 +106,7 @@ def _check_search(path: str, gallery: Path, require_keys: Sequence[Path]) -> dic
 
 def _extensions() -> str:
     """Name the instructions that decide how fast int8 is, as far as Linux tells."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return ""
+    flags = processor_instructions()
     known = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimddp", "i8mm") if name in flags]
     return f" ({', '.join(known)})" if known else ""
 

@@ -183,7 +183,7 @@ def refuse_loose(path: Path, keys: Sequence[Path] = ()) -> None:
     if trusted:
         raise BundleError(
             f"{path} is a loose ONNX file that nobody can have signed, and this device requires {_named(trusted)}; "
-            "put it into a signed bundle: edgeface export --detector FILE"
+            "put it into a bundle (edgeface export) and sign that"
         )
 
 

@@ -19,6 +19,7 @@ ROOMS = {  # room: what it may import of the project; a room may always import i
     "runtime": {"contracts"},
     "evaluation": {"contracts", "data", "models", "training.checkpoint", "runtime"},
     "training": {"contracts", "data", "losses", "models", "evaluation", "runtime"},
+    "comparison": {"contracts", "data", "losses", "models", "training", "evaluation"},
     "export": {"contracts", "data", "models", "training.checkpoint", "evaluation", "runtime"},
 }
 

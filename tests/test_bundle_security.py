@@ -530,6 +530,9 @@ def test_a_device_that_requires_a_key_refuses_everything_else(bundle, keys, pict
         fails("is not signed, and this device requires", *whole)
         fails("loose ONNX file", *whole, "--detector", BUILT_IN_DETECTOR)
         fails("signed", "eval", bundle, "--data", picture.parent)
+        fails("loose ONNX file", "eval", BUILT_IN_DETECTOR, "--data", picture.parent)
+        preprocessing = ["--input-layout", "nchw", "--channel-order", "rgb", "--mean", "0", "--scale", "1"]
+        fails("loose ONNX file", "eval", BUILT_IN_DETECTOR, "--data", picture.parent, *preprocessing)
         monkeypatch.delenv(KEY_VARIABLE)
     monkeypatch.undo()  # the doctor tries each provider on a network of its own
     report = json.loads(run("doctor", "--bundle", bundle, *required, "--json").stdout)["bundle"]

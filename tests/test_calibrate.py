@@ -12,8 +12,8 @@ from edgeface.errors import DataError
 from edgeface.export.people import gather_people
 from edgeface.export.recalibration import check_people
 from edgeface.images import write_image
+from edgeface.intervals import wilson
 from edgeface.metrics import threshold_at_fmr
-from edgeface.operating_points import rate_interval
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.packing import pack_bundle
@@ -80,7 +80,7 @@ def test_thresholds_are_those_of_all_pairs(bundle, colleagues, tmp_path):
         )
         assert threshold["measured_fmr"] <= threshold["fmr"] == threshold["supported_fmr"]
         assert threshold["measured_fnmr"] == pytest.approx(np.mean(genuine < threshold["cosine"]), abs=1 / len(genuine))
-        assert threshold["measured_fmr_interval"] == list(rate_interval(threshold["measured_fmr"], 66))
+        assert threshold["measured_fmr_interval"] == list(wilson(threshold["measured_fmr"], 66))
     assert facts["data"]["independent"] == PEOPLE * (PEOPLE - 1) // 2 == 66
     assert (facts["data"]["people"], facts["data"]["faces"]) == (PEOPLE, PEOPLE * EACH)
     assert facts["data"]["impostors"] == len(impostor) and facts["data"]["genuine"] == len(genuine)

@@ -16,7 +16,6 @@ from edgeface.operating_points import (
     ScoreTable,
     comparison_rate,
     false_positive_rate,
-    rate_interval,
 )
 from edgeface.scores import read_scores, write_scores
 
@@ -172,17 +171,6 @@ def test_templates_of_one_person_that_resemble_each_other_are_found_less_often()
     threshold = made.operating_point(comparison_rate(0.05, 20)).threshold
     person, own = rng.normal(0, 0.12, (20_000, 4, 1)), rng.normal(0, 0.09, (20_000, 4, 5))  # together 0.15
     assert np.mean((person + own).max(axis=(1, 2)) >= threshold) < 0.05
-
-
-# --- intervals
-
-
-def test_wilson_intervals_by_hand():
-    assert rate_interval(0.1, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
-    low, high = rate_interval(0.0, 3000)
-    assert low == 0 and high == pytest.approx(3.84 / 3000, rel=2e-3)
-    assert rate_interval(1.0, 10)[1] == 1
-    assert rate_interval(0.0, 0) == (0, 1)
 
 
 # --- files

@@ -10,6 +10,8 @@ import torch
 from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.data.synthetic import crops
 from edgeface.errors import BundleError, ExportError, UnknownNameError
+from edgeface.evaluation.assessment import Plan, assess
+from edgeface.evaluation.items import face_items
 from edgeface.evaluation.models import open_model
 from edgeface.evaluation.verification import rate_name, verify_pairs
 from edgeface.export.calibration import draw_faces
@@ -88,6 +90,19 @@ def test_every_precision_agrees_with_the_checkpoint(bundle, checkpoint, faces):
         assert cosine_scores(reference, embeddings).min() > least
         entry = open_bundle(bundle).manifest.precisions[precision]
         assert entry.min_cosine > least and entry.parity_images == 32
+
+
+def test_precisions_and_the_checkpoint_are_compared_pair_by_pair(bundle, checkpoint, labelled):
+    plan = Plan("drawn", face_items(labelled.faces), labelled.pairs, fmr=0.1, replicates=100)
+    fp32, int8 = (open_model(bundle, precision=name, provider="cpu") for name in ("fp32", "int8"))
+    found = assess(plan, fp32, int8).comparison
+    assert found and found.agreement
+    assert 0.9 < found.agreement.minimum < found.agreement.mean < 1  # one space, and not one network
+    original = assess(plan, open_model(checkpoint), fp32)
+    assert original.provider == "torch" and original.comparison
+    assert original.comparison.agreement is None  # a checkpoint names no space
+    assert original.comparison.flips == ()
+    assert all(abs(difference.value) < 1e-3 for difference in original.comparison.differences)
 
 
 def test_thresholds_hold_for_the_precision_that_runs(bundle, labelled):

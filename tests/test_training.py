@@ -1,11 +1,14 @@
 """The training loop: what it learns, what it writes, and what happens when it stops half way."""
 
+import contextlib
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +101,18 @@ def assert_same_run(run: Path, other: Path) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
 
 
+def assert_ended(pids: list[int], timeout_s: float = 30.0) -> None:
+    """The processes that prepared faces end by themselves when the one that trains was killed."""
+    assert pids
+    until = time.monotonic() + timeout_s
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(pid, 0)
+                assert time.monotonic() < until, pid
+                time.sleep(0.05)
+
+
 class TestRun:
     def test_folder(self, finished: Path) -> None:
         assert {p.name for p in finished.iterdir()} == {
@@ -169,16 +184,21 @@ class TestResume:
 
     def test_after_kill_9(self, finished: Path, tmp_path: Path) -> None:
         script = (
-            "import os, signal, sys\n"
+            "import multiprocessing, os, signal, sys\n"
             "from pathlib import Path\n"
             "from tests.test_training import toy_config, toy_faces, train\n"
             "class Kill:\n"
             "    def update(self, status):\n"
-            "        if status.step >= 9: os.kill(os.getpid(), signal.SIGKILL)\n"
-            f"train(toy_config(), Path({str(tmp_path / 'run')!r}), faces=toy_faces(), progress=Kill())\n"
+            "        if status.step >= 9:\n"
+            "            print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
+            "            os.kill(os.getpid(), signal.SIGKILL)\n"
+            "config = toy_config(base={'data': {'workers': 1}})\n"
+            f"train(config, Path({str(tmp_path / 'run')!r}), faces=toy_faces(), progress=Kill())\n"
         )
-        done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[1])
+        root = Path(__file__).parents[1]
+        done = subprocess.run([sys.executable, "-c", script], check=False, cwd=root, stdout=subprocess.PIPE, text=True)
         assert done.returncode == -signal.SIGKILL
+        assert_ended([int(pid) for pid in done.stdout.split()])
         with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
             file.write('{"step": 10, "lo')  # as a line cut off by the kill
         train(toy_config(), tmp_path / "run", faces=toy_faces(), resume=True)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,13 @@ def table(rows: list[list[str]], header: list[str]) -> None:
 def printable(text: str) -> str:
     """Escape what a terminal would obey instead of show: names in a hostile file may hold such characters."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def notes(texts: list[str]) -> None:
+    """Print sentences below a table on stdout, broken at spaces, and a blank line."""
+    for text in texts:
+        typer.echo(textwrap.fill(text, 110))
+    typer.echo()
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """`edgeface eval`: how well does a model tell people apart?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeface.commands import console
 from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from edgeface.evaluation.assessment import Assessment
 
 
 def eval_command(
@@ -15,9 +18,28 @@ def eval_command(
     data: opt.Data = None,
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="CSV with template, key and perhaps media: compare templates of faces.")
+    ] = None,
+    template_pairs: Annotated[Path | None, typer.Option(help="CSV with first, second, same: template pairs.")] = None,
+    identify: Annotated[
+        str | None, typer.Option(help="Search too: CSV with key, identity, role (gallery or probe), or 'drawn'.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with key and columns of groups: error rates for each value.")
+    ] = None,
+    fmr: Annotated[
+        float, typer.Option(help="False match rate of the threshold that groups, mistakes and flips are looked at.")
+    ] = 1e-3,
+    against: Annotated[Path | None, typer.Option(help="Another model to compare with, pair by pair.")] = None,
+    against_precision: Annotated[str | None, typer.Option(help="Precision of the other, or of the same model.")] = None,
+    against_provider: Annotated[str | None, typer.Option(help="Provider of the other, or of the same model.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals, 100 or more; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing the bootstrap and a search.")] = 0,
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
     threads: opt.Threads = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, pictures, JSON and CSV.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write ROC and score histograms to this PNG.")] = None,
     input_layout: opt.InputLayout = None,
     channel_order: opt.ChannelOrder = None,
@@ -26,53 +48,87 @@ def eval_command(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW.
+    """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW, and how sure it is.
 
-    Example: edgeface eval my.bundle --data lfw/ --pairs pairs.txt --precision int8
+    The preprocessing options are for foreign networks: they hold for MODEL, and for --against if that is an ONNX file.
+
+    Examples:
+
+      edgeface eval my.bundle --data lfw/ --pairs pairs.txt --precision int8 --out report/
+
+      edgeface eval my.bundle --data lfw/ --precision fp32 --against-precision int8
+
+      edgeface eval my.bundle --data faces/ --identify drawn --labels groups.csv --fmr 1e-2
     """
-    from edgeface.commands.labelled import foreign_preprocessing, open_pairs
+    from edgeface.commands.labelled import foreign_preprocessing, open_named, open_plan
     from edgeface.errors import ConfigError
-    from edgeface.evaluation.models import OpenModel, open_model
-    from edgeface.evaluation.verification import verify_pairs
+    from edgeface.evaluation.assessment import assess
+    from edgeface.evaluation.facts import to_json
+    from edgeface.evaluation.report import make_folder, write_report
 
     if data is None:
         raise ConfigError("eval needs faces to measure on: give --data FOLDER")
+    if not 0 < fmr < 1:
+        raise ConfigError(f"--fmr is a rate between 0 and 1, such as 1e-3; got {fmr:g}")
+    if 0 < bootstrap < 100:
+        raise ConfigError(f"--bootstrap {bootstrap} is too few for 95 % intervals; give 100 or more, or 0 for none")
+    if against is None and against_precision is not None and model.suffix == ".onnx":
+        raise ConfigError(f"{model} is one network in one precision; name the other one with --against")
+    if out:
+        make_folder(out)
     preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale)
-    if preprocessing is None:
-        opened = open_model(model, precision=precision, provider=provider, threads=threads)
-    else:
-        from edgeface.export.sources import ForeignEmbedder
-
-        foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads)
-        opened = OpenModel(foreign, str(model), "as stored", foreign.provider)
-    faces, chosen, protocol = open_pairs(data, pairs, split)
+    opened = open_named(model, preprocessing, precision=precision, provider=provider, threads=threads)
+    other = None
+    if against is not None or against_precision is not None or against_provider is not None:
+        chosen = against or model
+        other = open_named(
+            chosen,
+            preprocessing if against is None or chosen.suffix == ".onnx" else None,
+            precision=against_precision or ("auto" if against else precision),
+            provider=against_provider or provider,
+            threads=threads,
+        )
+    plan = open_plan(
+        data,
+        pairs,
+        split,
+        templates=templates,
+        template_pairs=template_pairs,
+        identify=identify,
+        labels=labels,
+        fmr=fmr,
+        replicates=bootstrap,
+        seed=seed,
+    )
     with console.progress("embedding", quiet or as_json) as advance:
-        report = verify_pairs(opened.embedder, faces, chosen, advance)
+        measured = assess(plan, opened, other, advance)
+    facts = to_json(measured)
     if plot:
         from edgeface.evaluation.plots import plot_reports
 
-        plot_reports(plot, {opened.precision: report}, f"{opened.name} on {protocol}")
-    facts = {
-        "protocol": protocol,
-        "pairs": report.pairs,
-        "accuracy": report.accuracy,
-        "accuracy_se": report.accuracy_se,
-        "eer": report.eer,
-        "auc": report.auc,
-        "tar": report.tar,
-        "precision": opened.precision,
-        "provider": opened.provider,
-        "model": opened.name,
-    }
+        plot_reports(plot, {measured.precision: measured.report}, f"{measured.model} on {plan.protocol}")
+    if out:
+        facts["files"] = [str(path) for path in write_report(out, measured, facts)]
     if as_json:
         console.print_json(facts)
         return
-    rows = [
-        ["pairs", f"{report.pairs} ({protocol})"],
-        ["accuracy", f"{report.accuracy:.2%} ± {report.accuracy_se:.2%} (mean, standard error over folds)"],
-        ["equal error rate", f"{report.eer:.2%}"],
-        ["area under ROC", f"{report.auc:.4f}"],
-        *([f"TAR at FAR {rate}", f"{tar:.2%}"] for rate, tar in report.tar.items()),
-        ["ran as", f"{opened.precision} on {opened.provider}"],
-    ]
-    console.table(rows, ["measure", "value"])
+    _print_tables(measured)
+    if out:
+        console.say(f"report: {out / 'report.html'}", quiet)
+
+
+def _print_tables(measured: "Assessment") -> None:
+    """Print what was measured, and how sure it is."""
+    from edgeface.evaluation import summary
+
+    tables = [(summary.HEADER, summary.verification_rows(measured), summary.verification_notes(measured))]
+    if found := measured.identification:
+        tables.append((summary.HEADER, summary.identification_rows(found), summary.identification_notes(found)))
+    if measured.groups:
+        tables.append((summary.GROUP_HEADER, summary.group_rows(measured.groups), summary.group_notes(measured)))
+    if other := measured.comparison:
+        rows, notes = summary.comparison_rows(measured, other), summary.comparison_notes(measured, other)
+        tables.append((summary.COMPARISON_HEADER, rows, notes))
+    for header, rows, notes in tables:
+        console.table(rows, list(header))
+        console.notes(notes)

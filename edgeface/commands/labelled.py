@@ -1,4 +1,4 @@
-"""From `--data`, `--pairs` and `--split` to labelled pairs; from preprocessing options to a foreign network's."""
+"""From the options that name data to pairs and what else to measure; from those that name a model to the model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,8 @@ from edgeface.errors import ConfigError
 if TYPE_CHECKING:
     from edgeface.data.faceset import FaceSet
     from edgeface.data.pairs import Pairs
+    from edgeface.evaluation.assessment import Plan
+    from edgeface.evaluation.models import OpenModel
     from edgeface.export.foreign import Preprocessing
 
 
@@ -30,6 +32,77 @@ def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceS
     if pairs is not None:
         return faces, read_lfw_pairs(pairs, faces), "lfw" if pairs.name == "pairs.txt" else pairs.stem
     return faces, make_pairs(faces), "drawn from identities" + (f", split {split}" if split else "")
+
+
+def open_plan(
+    data: str,
+    pairs: Path | None,
+    split: str | None,
+    *,
+    templates: Path | None,
+    template_pairs: Path | None,
+    identify: str | None,
+    labels: Path | None,
+    fmr: float,
+    replicates: int,
+    seed: int,
+) -> "Plan":
+    """Open all that `edgeface eval` measures on; every file is read and checked before a face is embedded.
+
+    Raises:
+        ConfigError: options that do not go together.
+        DataError: a file that cannot be used.
+    """
+    from edgeface.data import open_faces
+    from edgeface.evaluation.assessment import Plan
+    from edgeface.evaluation.groups import read_labels
+    from edgeface.evaluation.identification import draw_search, read_search
+    from edgeface.evaluation.items import face_items
+    from edgeface.evaluation.templates import read_template_pairs, read_templates
+
+    if (templates is None) != (template_pairs is None):
+        raise ConfigError("--templates and --template-pairs go together; give both, or neither")
+    if templates is not None and template_pairs is not None:
+        if pairs is not None:
+            raise ConfigError("--pairs are of faces and --template-pairs of templates; give one of them")
+        items = read_templates(templates, open_faces(data, split=split))
+        compared, protocol = read_template_pairs(template_pairs, items), template_pairs.stem
+    else:
+        faces, compared, protocol = open_pairs(data, pairs, split)
+        items = face_items(faces)
+    search = None
+    if identify is not None:
+        search = draw_search(items, seed) if identify == "drawn" else read_search(Path(identify), items)
+    return Plan(
+        protocol=protocol,
+        items=items,
+        pairs=compared,
+        fmr=fmr,
+        replicates=replicates,
+        seed=seed,
+        search=search,
+        labels=read_labels(labels, items) if labels else None,
+    )
+
+
+def open_named(
+    model: Path, preprocessing: "Preprocessing | None", *, precision: str, provider: str, threads: int
+) -> "OpenModel":
+    """Open a model, or a foreign ONNX network if preprocessing is given.
+
+    Raises:
+        ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
+    """
+    from edgeface.evaluation.models import OpenModel, open_model
+
+    if preprocessing is None:
+        return open_model(model, precision=precision, provider=provider, threads=threads)
+    from edgeface.export.sources import ForeignEmbedder
+    from edgeface.runtime.signature import refuse_loose
+
+    refuse_loose(model)
+    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads)
+    return OpenModel(foreign, str(model), "as stored", foreign.provider)
 
 
 def foreign_preprocessing(

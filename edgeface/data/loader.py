@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -171,3 +172,12 @@ def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:
 
 def _start_worker(_number: int) -> None:
     cv2.setNumThreads(1)  # the parallelism lies in the processes
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    """End this process when the one that trains is killed: to the system its parent is the server, which lives on."""
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:
+        trainer.join()
+        os._exit(1)

@@ -7,16 +7,26 @@ from edgeface.errors import ConfigError, MissingPackageError
 from edgeface.evaluation.verification import FaceEmbedder
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
+from edgeface.runtime.signature import refuse_loose
 
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """A model ready to embed, and what it is."""
+    """A model ready to embed, and what it is.
+
+    Attributes:
+        embedder: ready to embed.
+        name: what the user called it.
+        precision: what runs.
+        provider: short name of what runs it.
+        space: of its embeddings; those of two models with the same one can be compared. Empty if not known.
+    """
 
     embedder: FaceEmbedder
     name: str
     precision: str
     provider: str
+    space: str = ""
 
 
 def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0) -> OpenModel:
@@ -24,17 +34,19 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
 
     Raises:
         ConfigError: nothing of that kind lies there, or the precision does not fit the kind of model.
-        CheckpointError, BundleError, ProviderError: as the kind of model raises them.
+        CheckpointError, BundleError, ProviderError: as the kind of model raises them; also where this device
+            requires signed bundles and the model is a loose ONNX file.
     """
     if path.suffix == ".onnx" and path.is_file():
         if precision not in ("auto", "fp32", "fp16", "int8"):
             raise ConfigError(f"--precision {precision!r} is not one of auto, fp32, fp16, int8")
+        refuse_loose(path)
         embedder = open_embedder(path.read_bytes(), provider=provider, threads=threads, name=str(path))
-        return OpenModel(embedder, str(path), "as stored", embedder.session.provider)
+        return OpenModel(embedder, str(path), "as stored", embedder.session.provider, embedder.space)
     if str(path) == "default" or (path / "manifest.json").is_file() or (path.is_file() and path.suffix == ".zip"):
         bundle = open_bundle(path)
         embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
-        return OpenModel(embedder, str(path), chosen, embedder.session.provider)
+        return OpenModel(embedder, str(path), chosen, embedder.session.provider, embedder.space)
     if not path.exists():
         raise ConfigError(f"model not found: {path}; give a run folder, a checkpoint, an ONNX file or a bundle")
     if precision not in ("auto", "fp32"):

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
-from edgeface.metrics import RULE_OF_THREE, Roc, cosine_scores, roc, ten_fold
+from edgeface.intervals import pairs_needed
+from edgeface.metrics import Roc, cosine_scores, d_prime, roc, ten_fold
 
 OPERATING_POINTS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """False accept rates that are reported, as far as the impostor pairs support them."""
@@ -37,9 +38,12 @@ class VerificationReport:
         accuracy: mean over the folds, in [0, 1]; `accuracy_se` is its standard error.
         eer: equal error rate, in [0, 1].
         auc: area under the ROC, in [0, 1].
+        d_prime: distance of the means of both kinds of scores over their common spread.
         tar: true accept rate at each false accept rate that the impostor pairs support.
+        unsupported: for each rate that they do not support, how many impostor pairs it needs at least.
         scores: (P,) float64 cosines.
         same: (P,) bool, true for genuine pairs.
+        correct: (P,) bool, whether each pair was decided rightly at the threshold of its fold.
         roc: the whole curve.
     """
 
@@ -48,9 +52,12 @@ class VerificationReport:
     accuracy_se: float
     eer: float
     auc: float
+    d_prime: float
     tar: dict[str, float]
+    unsupported: dict[str, int]
     scores: npt.NDArray[np.float64]
     same: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_]
     roc: Roc
 
 
@@ -72,17 +79,20 @@ def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs) -> VerificationRe
     """Turn the cosines of pairs, (P,), into a report."""
     curve = roc(scores, pairs.same)
     folds = ten_fold(scores, pairs.same, pairs.folds)
+    needed = {far: pairs_needed(far) for far in OPERATING_POINTS}
     impostors = int((~pairs.same).sum())
-    supported = [far for far in OPERATING_POINTS if impostors >= RULE_OF_THREE / far]
     return VerificationReport(
         pairs=len(scores),
         accuracy=folds.accuracy,
         accuracy_se=folds.standard_error,
         eer=curve.eer,
         auc=curve.auc,
-        tar={rate_name(far): curve.at_fmr(far)[0] for far in supported},
+        d_prime=d_prime(scores, pairs.same),
+        tar={rate_name(far): curve.at_fmr(far)[0] for far, least in needed.items() if impostors >= least},
+        unsupported={rate_name(far): least for far, least in needed.items() if impostors < least},
         scores=scores,
         same=pairs.same,
+        correct=folds.correct,
         roc=curve,
     )
 

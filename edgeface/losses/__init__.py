@@ -89,7 +89,7 @@ class HeadBuilder(Protocol):
         """Build a head for that many identities."""
 
 
-def build_loss(name: str, classes: int, embedding_size: int, ranks: Ranks = ALONE, **options: Option) -> Head:
+def build_loss(name: str, classes: int, embedding_size: int, ranks: Ranks = ALONE, /, **options: Option) -> Head:
     """Build a loss of `LOSSES` with freshly drawn parameters (torch's global generator).
 
     Args:

@@ -143,10 +143,10 @@ class CosineHead(Head):
             )
         require("label_smoothing", label_smoothing, 0, 0.999)
         require("interclass_filtering", interclass_filtering, 0, 1)
+        require("sample_rate", sample_rate, 0.001, 1)
         self.scale = scale
         self.label_smoothing = label_smoothing
         self.interclass_filtering = interclass_filtering
-        require("sample_rate", sample_rate, 0.001, 1)
         self.sample_rate = sample_rate
         self.ranks = ranks
         self.held = ranks.share(classes)

@@ -31,7 +31,8 @@ def launch(count: int, work: Callable[..., None], *arguments: Any) -> bool:
         TrainingError: another process failed or was killed.
         KeyboardInterrupt: it was interrupted; all have ended.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports what is told below
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they report what is told below
     with tempfile.TemporaryDirectory(prefix="edgeface-") as folder:
         logs = DefaultLogsSpecs(log_dir=folder, redirects=dict.fromkeys(range(1, count), Std.ALL))
         config = LaunchConfig(

@@ -76,8 +76,8 @@ def train(
                     f"{run / LAST} was trained on {before.faces} faces of {before.classes} identities, the data now "
                     f"has {len(material.faces)} of {material.classes}; resume with the same data"
                 )
-            learner = Learner(config, material.classes, teacher is not None, ranks, device, precision)
         assert_same_run(ranks, config, material.faces, before.step if before else 0)
+        learner = Learner(config, material.classes, teacher is not None, ranks, device, precision)
         if before:
             learner.restore(run / LAST)
         if first:

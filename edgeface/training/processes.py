@@ -21,8 +21,8 @@ PATIENCE: Final = timedelta(hours=1)
 """How long a process waits for another: as long as the first may verify faces. One that died is noticed at once."""
 
 LOST: Final = (
-    "another process of this run ended or cannot be reached ({error}); its own message says why. The last checkpoint "
-    "stays: go on with --resume, with as many processes as you like"
+    "another process of this run ended or cannot be reached; if it was not killed, its own message says why. The last "
+    "checkpoint stays: go on with --resume, with as many processes as you like"
 )
 
 _ENDED: Final[list[Any]] = []
@@ -55,19 +55,20 @@ def join(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"the {count} processes of this run cannot find each other ({_first_line(error)}); start them with "
+            f"the {count} processes of this run cannot find each other ({reason}); start them with "
             "edgeface train --nproc N, or all of them with the same torchrun command"
         ) from error
     try:
         yield Ranks(distributed.get_rank(), count), chosen
     except distributed.DistError as error:
-        raise TrainingError(LOST.format(error=_first_line(error))) from error
+        raise TrainingError(LOST) from error
     except RuntimeError as error:
         # Gloo has no error of its own.
         if not any(word in str(error) for word in ("gloo", "Connection closed", "NCCL")):
             raise
-        raise TrainingError(LOST.format(error=_first_line(error))) from error
+        raise TrainingError(LOST) from error
     finally:
         _ENDED.append(distributed.group.WORLD)
         distributed.destroy_process_group()
@@ -171,7 +172,3 @@ def shared_folder(path: Path, ranks: Ranks) -> Iterator[Path]:
     else:
         yield Path(tell(None, ranks))
         gather_objects(None, ranks)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

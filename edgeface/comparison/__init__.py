@@ -1,0 +1,1 @@
+"""Which loss? One network, one set of people and one budget, trained under each of them and measured on others."""

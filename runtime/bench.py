@@ -1,0 +1,283 @@
+"""How long the stages take on this device, every precision and provider side by side."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
+from edgeface.faces import TEMPLATE, align
+from edgeface.runtime.bundle import Bundle
+from edgeface.runtime.detector import open_detector
+from edgeface.runtime.embedder import bundle_embedder
+from edgeface.runtime.placement import causes, placement, processor_instructions
+from edgeface.runtime.session import PROVIDERS, import_onnxruntime
+from edgeface.runtime.speed import remember
+from edgeface.runtime.timing import Histogram
+
+NOTABLE: Final = 1.05
+"""A ratio of times nearer to 1 is not called faster or slower."""
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stage as it was measured.
+
+    Attributes:
+        stage: `detect` for one frame, `align` for one face, `embed` for `faces` faces.
+        precision: of the network; empty for a stage that has no choice of them.
+        provider: short name; empty for a stage without a network.
+        threads: of the CPU.
+        faces: in a call.
+        p50_ms: time of a call that half, and with `p95_ms` and `p99_ms` 95 and 99 of a hundred, do not exceed.
+        memory_mb: what opening the network and running it once added to the process, in 1e6 bytes; None where the
+            system does not tell.
+    """
+
+    stage: str
+    precision: str
+    provider: str
+    threads: int
+    faces: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    memory_mb: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether int8 is faster here than the best float precision.
+
+    Attributes:
+        provider: on which.
+        threads: of the CPU.
+        against: that float precision.
+        ratio: median over the rounds of its time by that of int8 in the same round: above 1 int8 is faster.
+        causes: why it is not faster, if it is not.
+    """
+
+    provider: str
+    threads: int
+    against: str
+    ratio: float
+    causes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = f"on {self.provider} with {self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.ratio >= NOTABLE:
+            return f"int8 is {self.ratio:.2f} times as fast as {self.against} {where}"
+        how = f"no faster than {self.against}" if self.ratio > 1 / NOTABLE else f"slower than {self.against}"
+        why = f": {'; '.join(self.causes)}" if self.causes else ""
+        return f"int8 is {how} {where} ({self.ratio:.2f} of its speed){why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What was measured.
+
+    Attributes:
+        device: facts of the machine.
+        rows: one for each stage, precision, provider and number of threads.
+        verdicts: whether int8 pays, for each provider and number of threads that ran it.
+        skipped: what could not be measured, and why.
+        auto: the precision that `auto` takes from now on.
+    """
+
+    device: dict[str, Any]
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
+    skipped: tuple[str, ...]
+    auto: str
+
+
+@dataclass(slots=True)
+class _Candidate:
+    stage: str
+    precision: str
+    provider: str
+    threads: int
+    faces: int
+    work: Callable[[], object]
+    memory_mb: float | None
+    times_ms: list[float]
+
+
+def measure(
+    bundle: Bundle,
+    frame: Image,
+    *,
+    precisions: Sequence[str] = (),
+    providers: Sequence[str] = (),
+    threads: Sequence[int] = (1,),
+    faces: int = 1,
+    runs: int = 100,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Bench:
+    """Time the stages of a bundle. In each round every candidate runs once, so that other load meets all of them.
+
+    What one face takes on one CPU thread is remembered for `auto` (`edgeface.runtime.speed`).
+
+    Args:
+        bundle: whose networks are timed.
+        frame: (H, W, 3) uint8 RGB to detect in.
+        precisions: of the embedder; all that the bundle has by default.
+        providers: keys of `edgeface.runtime.session.PROVIDERS`; all that work by default.
+        threads: numbers of CPU threads.
+        faces: embedded in a call.
+        runs: rounds, at least 10.
+        advance: is told how many rounds are done.
+
+    Raises:
+        ConfigError: a number is out of range.
+        BundleError: the bundle has no such precision, or a network that cannot be opened.
+        ProviderError: a provider that was named does not work here, or none does.
+    """
+    if runs < 10 or faces < 1 or not threads or min(threads) < 1:
+        raise ConfigError(f"bench needs 10 runs, a face and a thread or more; got {runs}, {faces}, {list(threads)}")
+    for provider in providers:
+        if provider not in PROVIDERS:
+            raise UnknownNameError("provider", provider, PROVIDERS)
+    precisions = precisions or tuple(bundle.manifest.precisions)
+    candidates, skipped = _open(bundle, frame, precisions, providers, threads, faces)
+    for candidate in candidates:
+        for _ in range(max(2, runs // 10)):
+            candidate.work()
+    for done in range(runs):
+        for candidate in candidates:
+            started = time.perf_counter()
+            candidate.work()
+            candidate.times_ms.append(1e3 * (time.perf_counter() - started))
+        advance(done + 1, runs)
+    embed = {c.precision: float(np.median(c.times_ms)) for c in candidates if _decides(c)}
+    if embed and set(embed) == set(bundle.manifest.precisions):
+        remember(bundle.manifest, embed)
+    rows, verdicts = tuple(map(_row, candidates)), _verdicts(bundle, candidates)
+    return Bench(_device(), rows, verdicts, skipped, bundle.resolve_precision("auto"))
+
+
+def _decides(candidate: _Candidate) -> bool:
+    return (candidate.stage, candidate.provider, candidate.threads, candidate.faces) == ("embed", "cpu", 1, 1)
+
+
+def _open(
+    bundle: Bundle,
+    frame: Image,
+    precisions: Sequence[str],
+    providers: Sequence[str],
+    threads: Sequence[int],
+    faces: int,
+) -> tuple[list[_Candidate], tuple[str, ...]]:
+    crop = align(frame, TEMPLATE)
+    batch = np.repeat(crop[None], faces, 0)
+    candidates, skipped = list[_Candidate](), list[str]()
+    for provider in providers or tuple(PROVIDERS):
+        for count in threads if provider == "cpu" else threads[:1]:
+            try:
+                if bundle.manifest.detector is not None:
+                    before = _memory_mb()
+                    detector = open_detector(bundle.detector(), provider=provider, threads=count)
+                    detector.detect(frame)
+                    detect = partial(detector.detect, frame)
+                    candidates.append(_candidate("detect", "", provider, count, 1, detect, before))
+                for precision in precisions:
+                    before = _memory_mb()
+                    try:
+                        embedder, _ = bundle_embedder(bundle, precision=precision, provider=provider, threads=count)
+                    except BundleError as error:
+                        if precision not in bundle.manifest.precisions or (provider, precision) != ("cuda", "int8"):
+                            raise
+                        skipped.append(str(error))
+                        continue
+                    embedder.embed(batch)
+                    embed = partial(embedder.embed, batch)
+                    candidates.append(_candidate("embed", precision, provider, count, faces, embed, before))
+            except ProviderError as error:
+                if providers:
+                    raise
+                skipped.append(str(error))
+                break
+    if not candidates:
+        raise ProviderError(f"no provider works here: {'; '.join(skipped)}")
+    candidates.append(_candidate("align", "", "", 1, 1, partial(align, frame, TEMPLATE), None))
+    return candidates, tuple(skipped)
+
+
+def _candidate(
+    stage: str,
+    precision: str,
+    provider: str,
+    threads: int,
+    faces: int,
+    work: Callable[[], object],
+    before_mb: float | None,
+) -> _Candidate:
+    now = _memory_mb()
+    added = None if before_mb is None or now is None else max(0.0, now - before_mb)
+    return _Candidate(stage, precision, provider, threads, faces, work, added, [])
+
+
+def _row(candidate: _Candidate) -> Row:
+    histogram = Histogram()
+    for value in candidate.times_ms:
+        histogram.add(value)
+    times = histogram.percentiles()
+    return Row(
+        candidate.stage,
+        candidate.precision,
+        candidate.provider,
+        candidate.threads,
+        candidate.faces,
+        round(times.p50, 3),
+        round(times.p95, 3),
+        round(times.p99, 3),
+        None if candidate.memory_mb is None else round(candidate.memory_mb, 1),
+    )
+
+
+def _verdicts(bundle: Bundle, candidates: Sequence[_Candidate]) -> tuple[Verdict, ...]:
+    verdicts = []
+    for int8 in candidates:
+        if int8.precision != "int8":
+            continue
+        same = (int8.provider, int8.threads)
+        floats = [c for c in candidates if c.precision in ("fp32", "fp16") and (c.provider, c.threads) == same]
+        if not floats:
+            continue
+        best = min(floats, key=lambda c: float(np.median(c.times_ms)))
+        ratio = float(np.median(np.divide(best.times_ms, int8.times_ms)))
+        why: tuple[str, ...] = ()
+        if ratio < NOTABLE and int8.provider == "cpu":
+            why = causes(placement(bundle.embedder("int8"), "the int8 network"), processor_instructions())
+        verdicts.append(Verdict(int8.provider, int8.threads, best.precision, ratio, why))
+    return tuple(verdicts)
+
+
+def _device() -> dict[str, Any]:
+    onnxruntime = import_onnxruntime()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "int8_instructions": sorted(i for i in processor_instructions() if "vnni" in i or i in ("asimddp", "i8mm")),
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _memory_mb() -> float | None:
+    """Return the memory of this process in 1e6 bytes, where Linux tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    import resource
+
+    return pages * resource.getpagesize() / 1e6
