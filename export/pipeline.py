@@ -17,6 +17,7 @@ from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
 from edgeface.export.card import model_card
 from edgeface.export.cleaning import serialize
 from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
+from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same, compare
 from edgeface.export.prelu import rewrite_prelu
@@ -37,7 +38,7 @@ from edgeface.manifest import (
     Threshold,
 )
 from edgeface.metrics import threshold_at_fmr
-from edgeface.runtime.embedder import Embedder, open_embedder
+from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 
@@ -85,6 +86,7 @@ class ExportSettings:
         target: processor that the networks are for; one of `export.targets.NAMES`.
         method: from activations to their ranges; a key of `export.ranges.METHODS`.
         bounds: what the int8 network has to keep, and what it may cost.
+        batch: faces in every run of a network, None to leave that free.
         fmr: false match rates to choose thresholds for.
         detector: face detector network (ONNX), or None for a bundle without one.
     """
@@ -94,6 +96,7 @@ class ExportSettings:
     target: str = "auto"
     method: str = "percentile"
     bounds: Bounds = field(default_factory=Bounds)
+    batch: int | None = None
     fmr: tuple[float, ...] = (1e-2, 1e-3)
     detector: bytes | None = None
     licences: Licences = field(default_factory=Licences)
@@ -104,6 +107,8 @@ class ExportSettings:
                 raise UnknownNameError("precision", precision, PRECISIONS)
         if not self.precisions:
             raise ConfigError(f"no precision was asked; give one or more of {', '.join(PRECISIONS)}")
+        if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
+            raise ConfigError(f"--batch is 1 to {MAX_BATCH} faces, got {self.batch}; leave it out for any number")
         check_target(self.target, "int8" in self.precisions)
 
 
@@ -155,6 +160,8 @@ def export_bundle(
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
         made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled)
+        if settings.batch is not None:
+            made = replace(made, data=serialize(fix_batch(onnx.load_model_from_string(made.data), settings.batch)))
         variants[precision] = _measure(made, calibration, reference, labelled, precision)
     variants = _timed(variants, fp32, calibration[:1], settings.target)
     for name, variant in variants.items():

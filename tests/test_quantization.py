@@ -9,14 +9,14 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from edgeface.data import InMemoryFaces
+from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.bias import corrected_biases
 from edgeface.export.bounded import Bounds, Trial, quantize_within
 from edgeface.export.calibration import draw_faces
 from edgeface.export.cleaning import serialize
 from edgeface.export.equalization import equalize, find_neighbours
-from edgeface.export.graph import export_backbone
+from edgeface.export.graph import export_backbone, fix_batch
 from edgeface.export.layers import find_layers
 from edgeface.export.parity import compare
 from edgeface.export.prelu import rewrite_prelu
@@ -174,11 +174,9 @@ def test_targets():
 def test_equalisation_leaves_the_float_network_alone(model, faces):
     graph = find_layers(model)
     equal = equalize(graph)
-    assert [(p.first.name, p.second.name) for p in find_neighbours(graph)] == [
-        (graph.layers[0].name, graph.layers[1].name),
-        (graph.layers[1].name, graph.layers[2].name),
-        (graph.layers[4].name, graph.layers[5].name),
-    ] or len(find_neighbours(graph)) == 2
+    places = {layer.name: place for place, layer in enumerate(graph.layers)}
+    pairs = [(places[pair.first.name], places[pair.second.name]) for pair in find_neighbours(graph)]
+    assert pairs == [(1, 2), (4, 5)]  # through a PReLU and a ReLU; the stem also feeds the sum
     for tensor in (graph.layers[2].output, "embeddings"):
         before, after = (outputs_of(g.model, tensor, faces) for g in (graph, equal))
         np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5 * np.abs(before).max())
@@ -375,3 +373,29 @@ def test_calibration_takes_people_in_turns():
     assert max(np.bincount(chosen)) <= 3 and set(chosen) == set(range(11))
     assert "22 faces of 11 people" in str(few)
     assert (draw_faces(InMemoryFaces(images, labels, name="sample"), 22).images == few.images).all()
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_fixed_batch_gives_the_same(model, faces, batch):
+    fixed = fix_batch(model, batch)
+    assert [size.dim_value for size in fixed.graph.input[0].type.tensor_type.shape.dim] == [batch, 112, 112, 3]
+    for count in (1, 7):
+        np.testing.assert_allclose(embed(fixed, faces[:count]), embed(model, faces[:count]), atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_int8_at_other_opsets(faces, opset):
+    torch.manual_seed(0)
+    model = export_backbone(TinyNet().eval(), opset=opset)  # PReLU stays whole here
+    quantized = Quantizer(model, faces, TARGETS["x86-vnni"]).write(Plan())
+    assert quantized.opset_import[0].version == opset
+    assert compare(embed(model, faces), embed(quantized, faces)).min_cosine > 0.97
+
+
+def test_a_drop_of_accuracy_bounds_the_search(quantizer, model, faces):
+    """Pairs of the same picture and of different ones: a network that tells them apart loses nothing."""
+    people = InMemoryFaces(np.concatenate([faces, faces[:, ::-1]]), np.tile(np.arange(len(faces)), 2), name="turned")
+    trial = Trial(faces, embed(model, faces), "faces", (people, make_pairs(people, 40)), serialize(model))
+    found = quantize_within(quantizer, Bounds(min_cosine=None, max_drop=99.0, fmr=0.1), trial)
+    assert found.record is not None and found.record.float_nodes == ()
+    assert "points of TAR at FMR 0.1 lost, at most 99 asked" in str(found.record.bound)

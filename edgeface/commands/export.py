@@ -45,6 +45,7 @@ def export_command(
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
     ] = "built-in",
     name: Annotated[str | None, typer.Option(help="Name of the bundle [default: that of --out].")] = None,
+    batch: Annotated[int | None, typer.Option(help="Faces in every run of the networks [default: any number].")] = None,
     opset: Annotated[int, typer.Option(min=17, max=20, help="ONNX operator set.")] = 18,
     onnx: Annotated[Path | None, typer.Option(help="Foreign ONNX embedder instead of a checkpoint.")] = None,
     input_layout: opt.InputLayout = None,
@@ -93,6 +94,7 @@ def export_command(
             max_bytes=max_bytes,
             sensitivity=sensitivity,
         ),
+        batch=batch,
         fmr=rates,
         detector=_detector(detector),
         licences=Licences(weights=weights_licence, data=data_licence),
