@@ -19,6 +19,14 @@ MIN_CONTRAST: Final = 8.0
 MIN_SHARPNESS: Final = 0.05
 """As `edgeface.runtime.quality.QualitySettings.min_sharpness`: a camera loop embeds no face below it either."""
 
+HELD_OUT: Final = 4
+"""Every so manyth face fixes no range: bounds are measured on those."""
+
+_FEW_FACES: Final = 64
+"""With fewer faces than this, all of them fix ranges and bounds are measured on the same."""
+
+Chosen = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -92,6 +100,15 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
             f"{f' (passed over: {counts})' if counts else ''}{first_fault}"
         )
     return Sample(np.stack(drawn), people=len(labels - {UNKNOWN}), **passed)
+
+
+def held_out(count: int) -> tuple[Chosen, Chosen, str]:
+    """Share faces out: which fix ranges, which bounds are measured on, both (count,) bool, and the latter's name."""
+    held = np.zeros(count, bool)
+    if count < _FEW_FACES:
+        return ~held, ~held, "calibration faces"
+    held[::HELD_OUT] = True
+    return ~held, held, "held-out faces"
 
 
 def _turns(faces: FaceSet, rng: np.random.Generator) -> Iterator[int]:

@@ -14,12 +14,13 @@ from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.evaluation.verification import VerificationReport, verify_pairs
 from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
+from edgeface.export.calibration import held_out
 from edgeface.export.card import model_card
 from edgeface.export.cleaning import serialize
 from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
-from edgeface.export.parity import Parity, assert_same, compare
+from edgeface.export.parity import Parity, assert_same_network, compare
 from edgeface.export.prelu import rewrite_prelu
 from edgeface.export.quantize import Quantizer
 from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
@@ -41,12 +42,6 @@ from edgeface.metrics import threshold_at_fmr
 from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
-
-HELD_OUT: Final = 4
-"""Every so manyth calibration face fixes no range: bounds are measured on those."""
-
-_FEW_FACES: Final = 64
-"""With fewer faces than this, all of them fix ranges and bounds are measured on the same."""
 
 Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 Step = Callable[[str], None]
@@ -155,13 +150,11 @@ def export_bundle(
     model = rewrite_prelu(network.model) if likes_prelu_rewritten(settings.target) else network.model
     fp32 = serialize(model)
     reference = network.reference(calibration)
-    _assert_same_network(fp32, calibration, reference)
+    assert_same_network(fp32, calibration, reference)
     variants: dict[str, _Variant] = {}
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
         made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled)
-        if settings.batch is not None:
-            made = replace(made, data=serialize(fix_batch(onnx.load_model_from_string(made.data), settings.batch)))
         variants[precision] = _measure(made, calibration, reference, labelled, precision)
     variants = _timed(variants, fp32, calibration[:1], settings.target)
     for name, variant in variants.items():
@@ -211,25 +204,17 @@ def _at_precision(
     reference: npt.NDArray[np.float32],
     labelled: LabelledPairs | None,
 ) -> Bounded:
+    made = Bounded(fp32, None, ())
     if precision == "fp16":
-        return Bounded(serialize(convert_fp16(model)), None, ())
-    if precision == "fp32":
-        return Bounded(fp32, None, ())
-    held = np.zeros(len(faces), bool)
-    held[::HELD_OUT] = len(faces) >= _FEW_FACES
-    quantizer = Quantizer(model, faces[~held], resolve_target(settings.target), settings.method)
-    tried, name = (held, "held-out faces") if held.any() else (~held, "calibration faces")
-    pairs = (labelled.faces, labelled.pairs) if labelled else None
-    return quantize_within(quantizer, settings.bounds, Trial(faces[tried], reference[tried], name, pairs, fp32))
-
-
-def _assert_same_network(fp32: bytes, faces: npt.NDArray[np.uint8], reference: npt.NDArray[np.float32]) -> None:
-    """Refuse a graph that is not the original network in fp32, whichever precisions are asked for."""
-    embedder = open_embedder(fp32, provider="cpu", threads=0, name="the fp32 network")
-    embeddings = embedder.embed(faces)
-    assert_same(compare(reference, embeddings), "fp32 against the original network")
-    single = np.concatenate([embedder.embed(face[None]) for face in faces[:4]])
-    assert_same(compare(embeddings[:4], single), "fp32 one by one against a batch")
+        made = Bounded(serialize(convert_fp16(model)), None, ())
+    elif precision == "int8":
+        ranges, tried, name = held_out(len(faces))
+        quantizer = Quantizer(model, faces[ranges], resolve_target(settings.target), settings.method)
+        pairs = (labelled.faces, labelled.pairs) if labelled else None
+        made = quantize_within(quantizer, settings.bounds, Trial(faces[tried], reference[tried], name, pairs, fp32))
+    if settings.batch is None:
+        return made
+    return replace(made, data=serialize(fix_batch(onnx.load_model_from_string(made.data), settings.batch)))
 
 
 def _measure(

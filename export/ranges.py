@@ -22,8 +22,12 @@ CHUNK: Final = 8
 MIN_IMAGES: Final = 16
 """Fewer calibration images give ranges that a next face leaves."""
 
-PERCENTILE: Final = 99.99
-"""Share of activation values, in percent, that the range `percentile` covers; the rest saturates."""
+PERCENTILE: Final = 99.999
+"""Share of activation values, in percent, that the range `percentile` covers; the rest saturates.
+
+On the faces of LFW that a MobileFaceNet in int8 embeds worst, what saturates is what hurts: the smallest cosine is
+0.964 with 99.99, 0.979 with 99.999, and 0.971 with the full range, whose steps are coarser for everybody.
+"""
 
 _ENTROPY_STEPS: Final = 64
 _LEVELS: Final = 256

@@ -13,7 +13,7 @@ from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.bias import corrected_biases
 from edgeface.export.bounded import Bounds, Trial, quantize_within
-from edgeface.export.calibration import draw_faces
+from edgeface.export.calibration import draw_faces, held_out
 from edgeface.export.cleaning import serialize
 from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.graph import export_backbone, fix_batch
@@ -262,8 +262,8 @@ def test_ranges():
     assert minmax_range(histogram) == pytest.approx((values.min(), 40.0))
     low, high = percentile_range(histogram)
     step = histogram.edges[1] - histogram.edges[0]
-    assert high == pytest.approx(np.percentile(values, 99.995), abs=2 * step)
-    assert low == pytest.approx(np.percentile(values, 0.005), abs=2 * step)
+    assert high == pytest.approx(np.percentile(values, 99.9995), abs=2 * step)
+    assert low == pytest.approx(np.percentile(values, 0.0005), abs=2 * step)
     entropy = entropy_range(histogram)
     assert entropy[1] < 20  # one value in 200 000 is not worth three quarters of the steps
     positive = Histogram()
@@ -399,3 +399,10 @@ def test_a_drop_of_accuracy_bounds_the_search(quantizer, model, faces):
     found = quantize_within(quantizer, Bounds(min_cosine=None, max_drop=99.0, fmr=0.1), trial)
     assert found.record is not None and found.record.float_nodes == ()
     assert "points of TAR at FMR 0.1 lost, at most 99 asked" in str(found.record.bound)
+
+
+def test_bounds_are_measured_on_faces_that_fixed_no_range():
+    ranges, tried, name = held_out(100)
+    assert not (ranges & tried).any() and (ranges | tried).all() and tried.sum() == 25 and name == "held-out faces"
+    ranges, tried, name = held_out(20)
+    assert ranges.all() and tried.all() and name == "calibration faces"
