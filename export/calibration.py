@@ -34,7 +34,8 @@ class Sample:
 
     Attributes:
         images: (N, 112, 112, 3) uint8 RGB.
-        people: number of identities among them, 0 if none is known.
+        named: how many of them have a known identity.
+        people: number of those identities.
         broken: pictures that cannot be read.
         flat: pictures without contrast.
         blurred: pictures without detail.
@@ -42,6 +43,7 @@ class Sample:
     """
 
     images: npt.NDArray[np.uint8]
+    named: int
     people: int
     broken: int
     flat: int
@@ -49,7 +51,8 @@ class Sample:
     repeated: int
 
     def __str__(self) -> str:
-        people = f" of {self.people} people" if self.people else ""
+        of_them = f", {self.named} of them" if self.named < len(self.images) else ""
+        people = f"{of_them} of {self.people} people" if self.people else ""
         counts = {"broken": self.broken, "flat": self.flat, "blurred": self.blurred, "repeated": self.repeated}
         passed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         return f"{len(self.images)} faces{people}" + (f"; passed over: {passed}" if passed else "")
@@ -71,7 +74,7 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
     """
     drawn: list[npt.NDArray[np.uint8]] = []
     looks = np.zeros((0, THUMBNAIL**2), np.float32)
-    labels: set[int] = set()
+    labels: list[int] = []
     passed = {"broken": 0, "flat": 0, "blurred": 0, "repeated": 0}
     first_fault = ""
     for index in _turns(faces, np.random.default_rng(seed)):
@@ -92,14 +95,15 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
             continue
         looks = np.vstack([looks, look])
         drawn.append(face)
-        labels.add(int(faces.labels[index]))
+        labels.append(int(faces.labels[index]))
     if len(drawn) < MIN_IMAGES:
         counts = ", ".join(f"{number} {what}" for what, number in passed.items() if number)
         raise ExportError(
             f"calibration needs at least {MIN_IMAGES} usable aligned faces, {faces.name} gives {len(drawn)}"
             f"{f' (passed over: {counts})' if counts else ''}{first_fault}"
         )
-    return Sample(np.stack(drawn), people=len(labels - {UNKNOWN}), **passed)
+    named = [label for label in labels if label != UNKNOWN]
+    return Sample(np.stack(drawn), named=len(named), people=len(set(named)), **passed)
 
 
 def held_out(count: int) -> tuple[Chosen, Chosen, str]:

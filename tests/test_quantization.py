@@ -372,6 +372,7 @@ def test_calibration_takes_people_in_turns():
     chosen = [int(labels[np.flatnonzero((images == face).all(axis=(1, 2, 3)))[-1]]) for face in few.images]
     assert max(np.bincount(chosen)) <= 3 and set(chosen) == set(range(11))
     assert "22 faces of 11 people" in str(few)
+    assert "16 faces, 15 of them of 15 people" in str(dataclasses.replace(few, images=images[:16], named=15, people=15))
     assert (draw_faces(InMemoryFaces(images, labels, name="sample"), 22).images == few.images).all()
 
 
