@@ -35,6 +35,7 @@ def model_card(manifest: Manifest) -> str:
         *(_precision_row(manifest, name) for name in manifest.precisions),
         "",
         _accuracy_note(manifest),
+        *_quantization_lines(manifest),
         "",
         "## Thresholds",
         "",
@@ -90,6 +91,17 @@ def _precision_row(manifest: Manifest, name: str) -> str:
     latency = ", ".join(f"{provider} {ms:.1f} ms" for provider, ms in entry.latency_ms.items())
     size = f"{manifest.files[entry.file].bytes / 1e6:.2f} MB"
     return f"| {name} | {size} | {entry.min_cosine:.5f} | {entry.mean_cosine:.5f} | {accuracy} | {tar} | {latency} |"
+
+
+def _quantization_lines(manifest: Manifest) -> list[str]:
+    lines = []
+    for name, entry in manifest.precisions.items():
+        if entry.quantization is not None:
+            record = entry.quantization
+            kept = f"{len(record.float_nodes)} layers compute in float"
+            said = [text for text in (record.bound, record.speed) if text is not None]
+            lines += ["", f"- {name} for {record.target}: {'; '.join([kept, *said])}."]
+    return lines
 
 
 def _accuracy_note(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from edgeface.errors import ExportError
 from edgeface.metrics import cosine_scores
+from edgeface.runtime.embedder import open_embedder
 
 FP32_MIN_COSINE: Final = 0.99999
 """Below this an fp32 export is not the same network, and is refused."""
@@ -45,3 +46,21 @@ def assert_same(parity: Parity, what: str) -> None:
             f"{what}: minimum cosine {parity.min_cosine:.6f} over {parity.images} faces, "
             f"at least {FP32_MIN_COSINE} is asked; the export is not the same network"
         )
+
+
+def assert_same_network(fp32: bytes, faces: npt.NDArray[np.uint8], reference: npt.NDArray[np.float32]) -> None:
+    """Refuse an fp32 graph that is not the original network, on a batch of faces and on single ones.
+
+    Args:
+        fp32: the graph as a file.
+        faces: (N, 112, 112, 3) uint8 RGB.
+        reference: (N, D) embeddings of the original.
+
+    Raises:
+        ExportError: it is not.
+    """
+    embedder = open_embedder(fp32, provider="cpu", threads=0, name="the fp32 network")
+    embeddings = embedder.embed(faces)
+    assert_same(compare(reference, embeddings), "fp32 against the original network")
+    single = np.concatenate([embedder.embed(face[None]) for face in faces[:4]])
+    assert_same(compare(embeddings[:4], single), "fp32 one by one against a batch")

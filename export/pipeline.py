@@ -1,9 +1,7 @@
 """From a network and aligned faces to a bundle, every step measured."""
 
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,19 +13,24 @@ from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.evaluation.verification import VerificationReport, verify_pairs
+from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
+from edgeface.export.calibration import held_out
 from edgeface.export.card import model_card
 from edgeface.export.cleaning import serialize
+from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
+from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
-from edgeface.export.parity import Parity, assert_same, compare
+from edgeface.export.parity import Parity, assert_same_network, compare
 from edgeface.export.prelu import rewrite_prelu
-from edgeface.export.quantize import delicate_nodes, quantize_int8, resolve_target
+from edgeface.export.quantize import Quantizer
+from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
+from edgeface.export.speed import explain_speed, race, unfused_layers
+from edgeface.export.targets import check_target, likes_prelu_rewritten, resolve_target
 from edgeface.export.thresholds import Scored, choose_thresholds, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
     MANIFEST_NAME,
-    Accuracy,
     Calibration,
-    DetectorEntry,
     EmbedderContract,
     FileEntry,
     Licences,
@@ -35,9 +38,7 @@ from edgeface.manifest import (
     PrecisionEntry,
     Quantization,
 )
-from edgeface.runtime.detector import YuNetDetector, open_detector
-from edgeface.runtime.embedder import Embedder, open_embedder
-from edgeface.runtime.session import latency_ms
+from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
 from edgeface.scores import SCORES_NAME, write_scores
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
@@ -77,7 +78,10 @@ class ExportSettings:
 
     Attributes:
         precisions: any of `fp32`, `fp16`, `int8`.
-        target: processor that the int8 network is for; a key of `export.quantize.TARGETS`, or `auto`.
+        target: processor that the networks are for; one of `export.targets.NAMES`.
+        method: from activations to their ranges; a key of `export.ranges.METHODS`.
+        bounds: what the int8 network has to keep, and what it may cost.
+        batch: faces in every run of a network, None to leave that free.
         fmr: false match rates to choose thresholds for.
         detector: face detector network (ONNX), or None for a bundle without one.
     """
@@ -85,6 +89,9 @@ class ExportSettings:
     name: str
     precisions: tuple[str, ...] = ("fp32", "int8")
     target: str = "auto"
+    method: str = "percentile"
+    bounds: Bounds = field(default_factory=Bounds)
+    batch: int | None = None
     fmr: tuple[float, ...] = (1e-2, 1e-3)
     detector: bytes | None = None
     licences: Licences = field(default_factory=Licences)
@@ -95,6 +102,9 @@ class ExportSettings:
                 raise UnknownNameError("precision", precision, PRECISIONS)
         if not self.precisions:
             raise ConfigError(f"no precision was asked; give one or more of {', '.join(PRECISIONS)}")
+        if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
+            raise ConfigError(f"--batch is 1 to {MAX_BATCH} faces, got {self.batch}; leave it out for any number")
+        check_target(self.target, "int8" in self.precisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,7 @@ class _Variant:
     quantization: Quantization | None
     report: VerificationReport | None
     embedder: Embedder
+    sensitivities: tuple[Sensitivity, ...]
 
 
 def export_bundle(
@@ -134,22 +145,30 @@ def export_bundle(
     """
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise ExportError(f"{out} exists and is not a bundle; choose another --out")
-    detector = _detector_entry(settings.detector)
-    step("rewriting PReLU and checking the fp32 network against the original")
-    rewritten = rewrite_prelu(network.model)
+    detector = detector_entry(settings.detector)
+    step("checking the fp32 network against the original")
+    model = rewrite_prelu(network.model) if likes_prelu_rewritten(settings.target) else network.model
+    fp32 = serialize(model)
     reference = network.reference(calibration)
-    _assert_same_network(rewritten, calibration, reference)
+    assert_same_network(fp32, calibration, reference)
     variants: dict[str, _Variant] = {}
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
-        model, quantization = _at_precision(rewritten, precision, calibration, settings.target)
-        variants[precision] = _measure(serialize(model), quantization, calibration, reference, labelled, precision)
+        made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled)
+        variants[precision] = _measure(made, calibration, reference, labelled, precision)
+    variants = _timed(variants, fp32, calibration[:1], settings.target)
+    for name, variant in variants.items():
+        if variant.quantization is not None:
+            step(f"{name}: {variant.quantization.speed}")
     files = {f"embedder.{name}.onnx": variant.data for name, variant in variants.items()}
     if detector is not None and settings.detector is not None:
         files[detector.file] = settings.detector
     scored = _score(variants, settings.fmr, labelled, step)
     if scored is not None:
         files[SCORES_NAME] = write_scores(scored.tables)
+    for variant in variants.values():
+        if variant.quantization is not None and variant.sensitivities:
+            files[CHART_NAME] = draw_sensitivity(variant.sensitivities, variant.quantization.float_nodes)
     manifest = Manifest(
         name=settings.name,
         space=next(iter(variants.values())).embedder.space,
@@ -162,11 +181,10 @@ def export_bundle(
         calibration=Calibration(
             source=calibration_source, images=len(calibration), sha256=sha256(calibration.tobytes())
         ),
-        opset=next(entry.version for entry in rewritten.opset_import if entry.domain == ""),
-        ir_version=rewritten.ir_version,
+        opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
+        ir_version=model.ir_version,
         origin=network.origin,
-        tools={name: _version(name) for name in ("edgeface", "torch", "onnx", "onnxscript", "onnxruntime")}
-        | {"machine": platform.machine()},
+        tools=tool_versions(),
         licences=settings.licences,
         files={name: FileEntry(sha256=sha256(data), bytes=len(data)) for name, data in files.items()},
     )
@@ -183,55 +201,59 @@ def export_bundle(
 
 
 def _at_precision(
-    rewritten: onnx.ModelProto, precision: str, faces: npt.NDArray[np.uint8], target: str
-) -> tuple[onnx.ModelProto, Quantization | None]:
+    model: onnx.ModelProto,
+    fp32: bytes,
+    precision: str,
+    settings: ExportSettings,
+    faces: npt.NDArray[np.uint8],
+    reference: npt.NDArray[np.float32],
+    labelled: LabelledPairs | None,
+) -> Bounded:
+    made = Bounded(fp32, None, ())
     if precision == "fp16":
-        return convert_fp16(rewritten), None
-    if precision == "int8":
-        return quantize_int8(rewritten, faces, resolve_target(target), delicate_nodes(rewritten))
-    return rewritten, None
-
-
-def _assert_same_network(
-    model: onnx.ModelProto, faces: npt.NDArray[np.uint8], reference: npt.NDArray[np.float32]
-) -> None:
-    """Refuse a graph that is not the original network in fp32, whichever precisions are asked for."""
-    embedder = open_embedder(serialize(model), provider="cpu", threads=0, name="the fp32 network")
-    embeddings = embedder.embed(faces)
-    assert_same(compare(reference, embeddings), "fp32 against the original network")
-    single = np.concatenate([embedder.embed(face[None]) for face in faces[:4]])
-    assert_same(compare(embeddings[:4], single), "fp32 one by one against a batch")
+        made = Bounded(serialize(convert_fp16(model)), None, ())
+    elif precision == "int8":
+        ranges, tried, name = held_out(len(faces))
+        quantizer = Quantizer(model, faces[ranges], resolve_target(settings.target), settings.method)
+        pairs = (labelled.faces, labelled.pairs) if labelled else None
+        made = quantize_within(quantizer, settings.bounds, Trial(faces[tried], reference[tried], name, pairs, fp32))
+    if settings.batch is None:
+        return made
+    return replace(made, data=serialize(fix_batch(onnx.load_model_from_string(made.data), settings.batch)))
 
 
 def _measure(
-    data: bytes,
-    quantization: Quantization | None,
+    made: Bounded,
     faces: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
     labelled: LabelledPairs | None,
     precision: str,
 ) -> _Variant:
-    """Open a network as a device would, and compare, time and score it."""
-    timed = open_embedder(data, provider="cpu", threads=1, name=f"the {precision} network")
+    """Open a network as a device would, and compare and score it."""
+    timed = open_embedder(made.data, provider="cpu", threads=1, name=f"the {precision} network")
     parity = compare(reference, timed.embed(faces))
-    latency = latency_ms(timed.session, {timed.contract.input: faces[:1]})
-    quick = open_embedder(data, provider="cpu", threads=0, name=f"the {precision} network")
+    quick = open_embedder(made.data, provider="cpu", threads=0, name=f"the {precision} network")
     report = verify_pairs(quick, labelled.faces, labelled.pairs) if labelled else None
-    return _Variant(data, parity, {"cpu": round(latency, 3)}, quantization, report, timed)
+    return _Variant(made.data, parity, {}, made.record, report, timed, made.sensitivities)
+
+
+def _timed(variants: dict[str, _Variant], fp32: bytes, face: npt.NDArray[np.uint8], target: str) -> dict[str, _Variant]:
+    """Time the networks side by side, and say of int8 whether it is faster than fp32, and if not, why."""
+    baseline = open_embedder(fp32, provider="cpu", threads=1, name="the fp32 network")
+    times = race({name: variant.embedder for name, variant in variants.items()} | {"fp32": baseline}, face)
+    result = {}
+    for name, variant in variants.items():
+        record = variant.quantization
+        if record is not None:
+            speed = explain_speed(
+                times["fp32"], times[name], variant.data, resolve_target(target), unfused_layers(variant.data)
+            )
+            record = record.model_copy(update={"speed": speed})
+        result[name] = replace(variant, latency={"cpu": round(times[name], 3)}, quantization=record)
+    return result
 
 
 def _entry(name: str, variant: _Variant, labelled: LabelledPairs | None) -> PrecisionEntry:
-    accuracy = None
-    if variant.report and labelled:
-        report = variant.report
-        accuracy = Accuracy(
-            protocol=labelled.name,
-            pairs=report.pairs,
-            accuracy=report.accuracy,
-            accuracy_se=report.accuracy_se,
-            eer=report.eer,
-            tar=report.tar,
-        )
     return PrecisionEntry(
         file=f"embedder.{name}.onnx",
         parity_images=variant.parity.images,
@@ -239,7 +261,7 @@ def _entry(name: str, variant: _Variant, labelled: LabelledPairs | None) -> Prec
         mean_cosine=variant.parity.mean_cosine,
         latency_ms=variant.latency,
         quantization=variant.quantization,
-        accuracy=accuracy,
+        accuracy=accuracy_entry(variant.report, labelled.name) if variant.report and labelled else None,
     )
 
 
@@ -255,18 +277,3 @@ def _score(
         for name, variant in variants.items()
     }
     return score_protocol(embedders, labelled.faces, labelled.pairs, labelled.name, rates)
-
-
-def _detector_entry(detector: bytes | None) -> DetectorEntry | None:
-    if detector is None:
-        return None
-    opened = open_detector(detector, provider="cpu")
-    kind = "yunet" if isinstance(opened, YuNetDetector) else "detector/1"
-    return DetectorEntry(file="detector.onnx", format=kind, min_score=opened.settings.min_score)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -25,6 +25,9 @@ class Embedder:
         self.contract = contract
         self.space = space
         """Identifies the embedding space, 64 hexadecimal digits."""
+        batch = session.inputs[0].shape[0]
+        self.batch = batch if isinstance(batch, int) else None
+        """Number of faces that every run takes, None if that is free."""
 
     @property
     def dimension(self) -> int:
@@ -50,9 +53,12 @@ class Embedder:
             )
         if not len(faces):  # onnxruntime would accept it too, but not every provider
             return np.zeros((0, self.dimension), np.float32)
-        batches = [faces[start : start + MAX_BATCH] for start in range(0, len(faces), MAX_BATCH)]
+        step = self.batch or MAX_BATCH
+        missing = -len(faces) % step if self.batch else 0
+        filled = np.concatenate([faces, np.zeros((missing, *faces.shape[1:]), np.uint8)]) if missing else faces
+        batches = [filled[start : start + step] for start in range(0, len(filled), step)]
         results: list[npt.NDArray[Any]] = [self.session.run({self.contract.input: batch})[0] for batch in batches]
-        return np.concatenate(results)
+        return np.concatenate(results)[: len(faces)]
 
 
 def open_embedder(model: bytes, *, provider: str = "auto", threads: int = 1, name: str = "embedder") -> Embedder:

@@ -21,7 +21,10 @@ from edgeface.export.cleaning import serialize
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import export_backbone
 from edgeface.export.prelu import has_prelu, rewrite_prelu
-from edgeface.export.quantize import delicate_nodes, quantize_int8, resolve_target
+from edgeface.export.quantize import Quantizer
+from edgeface.export.ranges import METHODS
+from edgeface.export.search import Plan
+from edgeface.export.targets import resolve_target
 from edgeface.metrics import cosine_scores
 from edgeface.models import build_model
 from edgeface.runtime.embedder import open_embedder
@@ -37,10 +40,11 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1 / 127.5)
     parser.add_argument("--model", default="mobilefacenet")
     parser.add_argument("--target", default="auto")
+    parser.add_argument("--method", default="percentile", choices=METHODS)
     parser.add_argument("--rounds", type=int, default=200)
     options = parser.parse_args()
 
-    faces = draw_faces(open_faces(options.faces), 400)
+    faces = draw_faces(open_faces(options.faces), 400).images
     calibration, test = faces[:200], faces[200:]
     if options.onnx:
         layout, order = options.input_layout, options.channel_order
@@ -56,10 +60,11 @@ def main() -> None:
     variants = {"fp32": network}
     if has_prelu(network):
         variants["fp32, PReLU rewritten"] = rewrite_prelu(network)
-    rewritten = rewrite_prelu(network)
-    variants["int8, everything"] = quantize_int8(rewritten, calibration, target)[0]
-    if delicate := delicate_nodes(rewritten):
-        variants["int8, delicate nodes in float"] = quantize_int8(rewritten, calibration, target, delicate)[0]
+    quantizer = Quantizer(rewrite_prelu(network), calibration, target, options.method)
+    layers = quantizer.graph.layers
+    variants["int8, everything"] = quantizer.write(Plan())
+    variants["int8, depthwise in float"] = quantizer.write(Plan(tuple(x.name for x in layers if x.depthwise)))
+    variants["int8 weights, float arithmetic"] = quantizer.write(Plan(tuple(layer.name for layer in layers)))
 
     files = {name: serialize(model) for name, model in variants.items()}
     embedders = {name: open_embedder(data, provider="cpu", threads=1) for name, data in files.items()}

@@ -16,7 +16,6 @@ from edgeface.export.graph import assert_head_stripped, export_backbone
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import assert_same, compare
 from edgeface.export.prelu import has_prelu, rewrite_prelu
-from edgeface.export.quantize import TARGETS, delicate_nodes, quantize_int8, resolve_target
 from edgeface.losses import build_loss
 from edgeface.models import build_model
 from edgeface.runtime.embedder import open_embedder
@@ -165,40 +164,6 @@ def test_prelu_with_a_shared_slope_stays():
         [numpy_helper.from_array(np.array([[0.1, 0.2]], np.float32), "slope")],  # along the width: not per channel
     )
     assert has_prelu(rewrite_prelu(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])))
-
-
-@pytest.mark.parametrize("target", sorted(TARGETS))
-def test_int8_keeps_the_faces(model, faces, target):
-    rewritten = rewrite_prelu(model)
-    quantized, record = quantize_int8(rewritten, faces, TARGETS[target], delicate_nodes(rewritten))
-    parity = compare(embed(model, faces), embed(quantized, faces))
-    assert parity.min_cosine > 0.97
-    types = [node.op_type for node in quantized.graph.node]
-    assert types.count("DequantizeLinear") > 2 and record.target == target
-    weights = [t for t in quantized.graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) == 4]
-    assert weights, "no convolution was quantized"
-    if record.reduce_range:
-        assert all(np.abs(numpy_helper.to_array(t)).max() <= 64 for t in weights)
-
-
-def test_int8_is_reproducible(model, faces):
-    first, second = (serialize(quantize_int8(model, faces[:16], TARGETS["x86-avx2"])[0]) for _ in range(2))
-    assert first == second
-
-
-def test_scales_are_per_channel(model, faces):
-    quantized, _ = quantize_int8(model, faces[:16], TARGETS["x86-avx2"])
-    scales = [t for t in quantized.graph.initializer if t.name.endswith("_scale") and list(t.dims) == [8]]
-    assert scales
-
-
-def test_too_few_calibration_faces(model, faces):
-    with pytest.raises(ExportError, match=r"at least 16 .* 5 were given"):
-        quantize_int8(model, faces[:5], TARGETS["x86-avx2"])
-
-
-def test_auto_target_is_known():
-    assert resolve_target("auto") in TARGETS.values()
 
 
 def test_fp16_survives_long_embeddings(faces):

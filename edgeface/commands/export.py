@@ -17,9 +17,26 @@ def export_command(
     precision: Annotated[str, typer.Option(help="Any of fp32, fp16, int8, with commas.")] = "fp32,int8",
     calibration_images: Annotated[int, typer.Option(min=16, help="How many of them to use.")] = 200,
     calibration_split: Annotated[str | None, typer.Option(help="Part of --calibration.")] = None,
+    calibration_method: Annotated[
+        str, typer.Option(help="From activations to int8 ranges: minmax, percentile or entropy.")
+    ] = "percentile",
     target: Annotated[
-        str, typer.Option(help="Processor that int8 is for: x86-avx2, x86-vnni, arm64, or auto: this one.")
+        str, typer.Option(help="Processor to export for: x86-avx2, x86-vnni, arm64, tensorrt, cuda, or auto: this one.")
     ] = "auto",
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(
+            help="Of each int8 embedding to the original, on held-out faces [default: 0.98, without --max-drop]."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Points of TAR at the strictest --fmr that int8 may lose on --data.")
+    ] = None,
+    max_latency: Annotated[float | None, typer.Option(help="Milliseconds of int8 for a face, one thread.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Size of the int8 file.")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure what each layer costs in int8, even if none has to be float.")
+    ] = False,
     data: opt.Data = None,
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
@@ -28,6 +45,7 @@ def export_command(
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
     ] = "built-in",
     name: Annotated[str | None, typer.Option(help="Name of the bundle [default: that of --out].")] = None,
+    batch: Annotated[int | None, typer.Option(help="Faces in every run of the networks [default: any number].")] = None,
     opset: Annotated[int, typer.Option(min=17, max=20, help="ONNX operator set.")] = 18,
     onnx: Annotated[Path | None, typer.Option(help="Foreign ONNX embedder instead of a checkpoint.")] = None,
     input_layout: opt.InputLayout = None,
@@ -54,6 +72,7 @@ def export_command(
     from edgeface.commands.labelled import foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
     from edgeface.errors import ConfigError, DataError
+    from edgeface.export.bounded import MIN_COSINE, Bounds
     from edgeface.export.calibration import draw_faces
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.sources import checkpoint_network, foreign_network
@@ -61,11 +80,22 @@ def export_command(
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
+    rates = console.rates(fmr)
     settings = ExportSettings(
         name=name or out.name.removesuffix(".bundle"),
         precisions=console.comma_list(precision),
         target=target,
-        fmr=console.rates(fmr),
+        method=calibration_method,
+        bounds=Bounds(
+            min_cosine=MIN_COSINE if min_cosine is None and max_drop is None else min_cosine,
+            max_drop=max_drop,
+            fmr=min(rates),
+            max_latency_ms=max_latency,
+            max_bytes=max_bytes,
+            sensitivity=sensitivity,
+        ),
+        batch=batch,
+        fmr=rates,
         detector=_detector(detector),
         licences=Licences(weights=weights_licence, data=data_licence),
     )
@@ -92,8 +122,9 @@ def export_command(
         assert model is not None
         network = checkpoint_network(model, opset)
     drawn = draw_faces(faces, calibration_images, seed)
-    origin = f"{len(drawn)} faces of {Path(calibration).name}"
-    manifest = export_bundle(network, out, settings, drawn, origin, labelled, step)
+    step(f"calibration: {drawn}")
+    origin = f"{Path(calibration).name}: {drawn}"
+    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)
     if as_json:
         console.print_json(
             {
@@ -117,6 +148,11 @@ def export_command(
         size = f"{manifest.files[entry.file].bytes / 1e6:.2f} MB"
         rows.append([key, size, f"{entry.min_cosine:.5f}", accuracy, f"{entry.latency_ms['cpu']:.2f} ms"])
     console.table(rows, ["precision", "size", "min cosine", "accuracy", "one face, one thread"])
+    for key, entry in manifest.precisions.items():
+        if entry.quantization is not None:
+            floats = len(entry.quantization.float_nodes)
+            typer.echo(f"{key}: {entry.quantization.bound or 'no bound'}; {floats} layers in float")
+            typer.echo(f"{key}: {entry.quantization.speed}")
     for threshold in manifest.thresholds:
         short = "" if threshold.fmr == threshold.asked_fmr else f" ({threshold.pairs} pairs support no less)"
         typer.echo(
