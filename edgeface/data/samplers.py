@@ -141,10 +141,11 @@ class RankBatches(Sampler[list[Place]]):
 
     def __init__(self, batches: EpochBatches, rank: int, world_size: int) -> None:
         unit = batches.faces_per_identity if isinstance(batches, PKBatches) else 1
-        if not 0 <= rank < world_size or batches.batch_size % (world_size * unit):
+        assert 0 <= rank < world_size
+        if batches.batch_size % (world_size * unit):
             raise ConfigError(
-                f"run.batch_size = {batches.batch_size} cannot be divided among {world_size} processes (this is "
-                f"number {rank}); make it a multiple of {world_size * unit}"
+                f"run.batch_size = {batches.batch_size} cannot be divided among {world_size} processes; make it "
+                f"a multiple of {world_size * unit}"
             )
         self.batches = batches
         self.rank = rank

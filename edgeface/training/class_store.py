@@ -21,7 +21,7 @@ from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OF
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
@@ -34,6 +34,9 @@ from edgeface.losses.ranks import Ranks
 
 DTYPES: Final = {torch.float32: "F32"}
 """What is written, by the names of the file format."""
+
+BLOCK: Final = 1 << 22
+"""Numbers that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def load_classes(folder: Path, rows: ClassRows) -> None:
     Raises:
         CheckpointError: a file is missing or broken, or the classes are others.
     """
-    whole, reader = rows.whole(), HuggingFaceStorageReader(str(folder))
+    whole, reader = rows.whole(), _Reader(str(folder))
     try:
         stored = reader.read_metadata().state_dict_metadata
         for name, tensor in whole.items():
@@ -115,6 +118,31 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
+
+
+class _Reader(HuggingFaceStorageReader):
+    """Reads some rows at a time into their place: the library's own maps the file and copies all that it reads."""
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        for item in plan.items:
+            stored = self.storage_data[item.storage_index]
+            path, (_, *width) = Path(stored.relative_path), stored.shape
+            if stored.dtype not in DTYPES or list(item.lengths[1:]) != width:
+                raise CheckpointError(f"{path} has {stored.dtype} of {stored.shape} where whole rows of float32 belong")
+            target = planner.resolve_tensor(item).detach()
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                first = json.loads(file.read(size))[item.storage_index.fqn]["data_offsets"][0]
+                file.seek(8 + size + first + 4 * item.storage_offsets[0] * math.prod(width))
+                rows = max(1, BLOCK // max(1, math.prod(width)))
+                for part in torch.split(target, rows):
+                    numbers = torch.empty(part.shape, dtype=part.dtype)
+                    file.readinto(numbers.numpy().data)
+                    part.copy_(numbers)
+            planner.commit_tensor(item, target)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 class _Writer(HuggingFaceStorageWriter):

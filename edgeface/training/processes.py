@@ -1,6 +1,7 @@
 """The processes of one run: how they find each other, and that they agree."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -105,6 +106,7 @@ def together(ranks: Ranks) -> Iterator[None]:
         failed = error
     messages = gather_objects(str(failed) if failed else None, ranks)
     if failed and ranks.rank and messages[0] == str(failed):
+        time.sleep(1)  # whoever watches the processes ends all when one has ended: let the first speak
         raise SystemExit(1)
     if failed:
         raise failed
