@@ -39,7 +39,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EdgefaceError as error:
-            typer.echo(f"error: {console.printable(' '.join(str(error).split()))}", err=True)
+            console.complain(error)
             raise typer.Exit(1) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]

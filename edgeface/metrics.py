@@ -221,7 +221,7 @@ def threshold_at_fmr(impostor_scores: Scores, fmr: float, confidence: float = 0.
     count = len(scores)
     reached = max(fmr, RULE_OF_THREE / count)
     tail = (1 - confidence) / 2
-    fewest, most = _binomial_quantile(count, reached, tail), _binomial_quantile(count, reached, 1 - tail)
+    fewest, most = binomial_quantile(count, reached, tail), binomial_quantile(count, reached, 1 - tail)
     return OperatingPoint(
         asked_fmr=fmr,
         fmr=reached,
@@ -238,7 +238,7 @@ def _just_above(falling: npt.NDArray[np.float64], allowed: int) -> float:
     return float(np.nextafter(falling[allowed], np.inf))
 
 
-def _binomial_quantile(count: int, rate: float, probability: float) -> int:
+def binomial_quantile(count: int, rate: float, probability: float) -> int:
     """Return the smallest k with P(X <= k) >= probability for X binomial (count, rate)."""
     log_rate, log_rest = math.log(rate), math.log1p(-rate) if rate < 1 else -math.inf
     total = 0.0

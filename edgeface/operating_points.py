@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import DataError
-from edgeface.metrics import RULE_OF_THREE, OperatingPoint, _binomial_quantile
+from edgeface.metrics import RULE_OF_THREE, OperatingPoint, binomial_quantile
 
 EXACT_RANKS: Final = 512
 """So many of the highest scores are kept one by one ..."""
@@ -187,7 +187,7 @@ def _ranks(fmr: float, count: int, independent: int, confidence: float) -> tuple
     """Return the rate that is supported, the scores it allows, and the fewest and most at the ends of its interval."""
     reached = max(fmr, RULE_OF_THREE / independent)
     tail = (1 - confidence) / 2
-    fewest, most = (_binomial_quantile(independent, reached, probability) for probability in (tail, 1 - tail))
+    fewest, most = (binomial_quantile(independent, reached, probability) for probability in (tail, 1 - tail))
     # So many of the independent comparisons stand for this many of all.
     fewest, most = fewest * count // independent, -(-(most + 1) * count // independent)
     return reached, int(count * reached + 1e-9), fewest, most

@@ -16,9 +16,9 @@ from edgeface.export.parity import Parity, compare
 from edgeface.export.quantize import Quantizer
 from edgeface.export.search import Plan, find_plan, ladder
 from edgeface.export.sensitivity import Sensitivity, measure_sensitivity, ranked
+from edgeface.export.speed import race
 from edgeface.manifest import Quantization
 from edgeface.runtime.embedder import open_embedder
-from edgeface.runtime.session import latency_ms
 
 MIN_COSINE: Final = 0.98
 """The bound when nothing is said."""
@@ -195,7 +195,7 @@ def _fast_enough(search: _Search, plans: Collection[Plan], trial: Trial, budget_
     seen = {}
     for plan in plans:
         embedder = open_embedder(search.file(plan), provider="cpu", threads=1, name="int8 on trial")
-        seen[plan] = latency_ms(embedder.session, {embedder.contract.input: trial.faces[:1]})
+        seen[plan] = race({"trial": embedder}, trial.faces[:1])["trial"]
         if seen[plan] <= budget_ms:
             return plan
     fastest = min(seen, key=lambda plan: seen[plan])

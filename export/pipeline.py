@@ -12,7 +12,6 @@ import onnx
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
-from edgeface.evaluation.verification import VerificationReport, verify_pairs
 from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
 from edgeface.export.calibration import held_out
 from edgeface.export.card import model_card
@@ -115,7 +114,6 @@ class _Variant:
     parity: Parity
     latency: dict[str, float]
     quantization: Quantization | None
-    report: VerificationReport | None
     embedder: Embedder
     sensitivities: tuple[Sensitivity, ...]
 
@@ -155,7 +153,7 @@ def export_bundle(
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
         made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled)
-        variants[precision] = _measure(made, calibration, reference, labelled, precision)
+        variants[precision] = _measure(made, calibration, reference, precision)
     variants = _timed(variants, fp32, calibration[:1], settings.target)
     for name, variant in variants.items():
         if variant.quantization is not None:
@@ -173,7 +171,7 @@ def export_bundle(
         name=settings.name,
         space=next(iter(variants.values())).embedder.space,
         embedder=EmbedderContract(dimension=next(iter(variants.values())).embedder.dimension),
-        precisions={name: _entry(name, variant, labelled) for name, variant in variants.items()},
+        precisions={name: _entry(name, variant, scored) for name, variant in variants.items()},
         detector=detector,
         thresholds=() if scored is None else choose_thresholds(scored, settings.fmr),
         threshold_data=None if scored is None else scored.data,
@@ -226,15 +224,12 @@ def _measure(
     made: Bounded,
     faces: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
-    labelled: LabelledPairs | None,
     precision: str,
 ) -> _Variant:
-    """Open a network as a device would, and compare and score it."""
+    """Open a network as a device would, and compare it."""
     timed = open_embedder(made.data, provider="cpu", threads=1, name=f"the {precision} network")
     parity = compare(reference, timed.embed(faces))
-    quick = open_embedder(made.data, provider="cpu", threads=0, name=f"the {precision} network")
-    report = verify_pairs(quick, labelled.faces, labelled.pairs) if labelled else None
-    return _Variant(made.data, parity, {}, made.record, report, timed, made.sensitivities)
+    return _Variant(made.data, parity, {}, made.record, timed, made.sensitivities)
 
 
 def _timed(variants: dict[str, _Variant], fp32: bytes, face: npt.NDArray[np.uint8], target: str) -> dict[str, _Variant]:
@@ -253,7 +248,7 @@ def _timed(variants: dict[str, _Variant], fp32: bytes, face: npt.NDArray[np.uint
     return result
 
 
-def _entry(name: str, variant: _Variant, labelled: LabelledPairs | None) -> PrecisionEntry:
+def _entry(name: str, variant: _Variant, scored: Scored | None) -> PrecisionEntry:
     return PrecisionEntry(
         file=f"embedder.{name}.onnx",
         parity_images=variant.parity.images,
@@ -261,7 +256,7 @@ def _entry(name: str, variant: _Variant, labelled: LabelledPairs | None) -> Prec
         mean_cosine=variant.parity.mean_cosine,
         latency_ms=variant.latency,
         quantization=variant.quantization,
-        accuracy=accuracy_entry(variant.report, labelled.name) if variant.report and labelled else None,
+        accuracy=None if scored is None else accuracy_entry(scored.reports[name], scored.data.name),
     )
 
 

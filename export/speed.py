@@ -1,9 +1,7 @@
 """Is int8 faster here? Measured, and if not, why."""
 
-import tempfile
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from time import perf_counter
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -14,7 +12,8 @@ from edgeface.export.layers import PRODUCTS
 from edgeface.export.prelu import is_prelu_arithmetic
 from edgeface.export.targets import Target, has_vnni, runs_here
 from edgeface.runtime.embedder import Embedder
-from edgeface.runtime.session import import_onnxruntime
+from edgeface.runtime.placement import optimised_nodes
+from edgeface.runtime.timing import take_turns
 
 ROUNDS: Final = 40
 WARM_UP: Final = 6
@@ -28,14 +27,9 @@ def race(embedders: Mapping[str, Embedder], face: npt.NDArray[np.uint8]) -> dict
 
     They take turns, so that what else the machine does meets them all alike.
     """
-    times: dict[str, list[float]] = {name: [] for name in embedders}
-    for turn in range(ROUNDS + WARM_UP):
-        for name, embedder in embedders.items():
-            start = perf_counter()
-            embedder.embed(face)
-            if turn >= WARM_UP:
-                times[name].append(perf_counter() - start)
-    return {name: float(np.median(measured) * 1e3) for name, measured in times.items()}
+    works = [partial(embedder.embed, face) for embedder in embedders.values()]
+    times = take_turns(works, ROUNDS, WARM_UP)
+    return {name: float(np.median(measured)) for name, measured in zip(embedders, times, strict=True)}
 
 
 def unfused_layers(data: bytes) -> tuple[str, ...]:
@@ -47,14 +41,7 @@ def unfused_layers(data: bytes) -> tuple[str, ...]:
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     products = (node for node in model.graph.node if node.op_type in PRODUCTS)
     layers = [node.name for node in products if dequantized.issuperset(node.input[:2])]
-    with tempfile.TemporaryDirectory(prefix="edgeface-") as folder:
-        path = Path(folder) / "optimized.onnx"
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(path)
-        options.log_severity_level = 3  # it warns that this file is for this machine, where it stays
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        nodes = {node.name: node for node in onnx.load(path).graph.node}
+    nodes = {node.name: node for node in optimised_nodes(data, "the int8 network")}
     return tuple(name for name in layers if name in nodes and not nodes[name].op_type.startswith(_INTEGER_KINDS))
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.data.pairs import Pairs
-from edgeface.evaluation.verification import BATCH, FaceEmbedder
+from edgeface.evaluation.verification import BATCH, FaceEmbedder, VerificationReport, score_embeddings
 from edgeface.manifest import Threshold, ThresholdData
 from edgeface.metrics import cosine_scores
 from edgeface.operating_points import ScoreTable
@@ -34,17 +34,21 @@ class Scored:
         scores: for each pair of precisions.
         tables: the same, shortened for a bundle.
         data: what they were scored on.
+        reports: what each precision scores by the protocol; empty where there was none.
     """
 
     scores: Mapping[PrecisionPair, PairScores]
     tables: tuple[ScoreTable, ...]
     data: ThresholdData
+    reports: Mapping[str, VerificationReport] = field(default_factory=dict)
 
 
 def score_protocol(
     embedders: Mapping[str, FaceEmbedder], faces: FaceSet, pairs: Pairs, name: str, rates: Sequence[float]
 ) -> Scored:
     """Score the pairs of a protocol: of each, the first face is the template and the second the one held against it.
+
+    Every face is read once, and embedded once with each precision.
 
     Args:
         embedders: one for each precision.
@@ -80,7 +84,8 @@ def score_protocol(
         impostors=int((~pairs.same).sum()),
         independent=int((~pairs.same).sum()),
     )
-    return tabulate(scores, data, rates)
+    reports = {precision: score_embeddings(own, used, pairs) for precision, own in whole.items()}
+    return replace(tabulate(scores, data, rates), reports=reports)
 
 
 def tabulate(scores: Mapping[PrecisionPair, PairScores], data: ThresholdData, rates: Sequence[float]) -> Scored:

@@ -1,7 +1,6 @@
 """How long the stages take on this device, every precision and provider side by side."""
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.placement import causes, placement, processor_instructions
 from edgeface.runtime.session import PROVIDERS, import_onnxruntime
 from edgeface.runtime.speed import remember
-from edgeface.runtime.timing import Histogram
+from edgeface.runtime.timing import Histogram, take_turns
 
 NOTABLE: Final = 1.05
 """A ratio of times nearer to 1 is not called faster or slower."""
@@ -148,15 +147,9 @@ def measure(
             raise UnknownNameError("provider", provider, PROVIDERS)
     precisions = precisions or tuple(bundle.manifest.precisions)
     candidates, skipped = _open(bundle, frame, precisions, providers, threads, faces)
-    for candidate in candidates:
-        for _ in range(max(2, runs // 10)):
-            candidate.work()
-    for done in range(runs):
-        for candidate in candidates:
-            started = time.perf_counter()
-            candidate.work()
-            candidate.times_ms.append(1e3 * (time.perf_counter() - started))
-        advance(done + 1, runs)
+    times = take_turns([candidate.work for candidate in candidates], runs, max(2, runs // 10), advance)
+    for candidate, measured in zip(candidates, times, strict=True):
+        candidate.times_ms = measured
     embed = {c.precision: float(np.median(c.times_ms)) for c in candidates if _decides(c)}
     if embed and set(embed) == set(bundle.manifest.precisions):
         remember(bundle.manifest, embed)

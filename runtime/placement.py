@@ -34,8 +34,8 @@ class Placement:
     conversions: int
 
 
-def placement(model: bytes, name: str) -> Placement:
-    """Let onnxruntime optimise a network for a CPU, and look at the result.
+def optimised_nodes(model: bytes, name: str) -> tuple[Node, ...]:
+    """Return the nodes that onnxruntime makes of a network for a CPU; those that it only rewrote keep their names.
 
     Raises:
         BundleError: it is not a network that edgeface accepts.
@@ -51,7 +51,17 @@ def placement(model: bytes, name: str) -> Placement:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        nodes = read_model(path.read_bytes(), f"{name}, optimised").nodes
+        return read_model(path.read_bytes(), f"{name}, optimised").nodes
+
+
+def placement(model: bytes, name: str) -> Placement:
+    """Let onnxruntime optimise a network for a CPU, and look at the result.
+
+    Raises:
+        BundleError: it is not a network that edgeface accepts.
+        MissingPackageError: onnxruntime is not installed.
+    """
+    nodes = optimised_nodes(model, name)
     return Placement(
         int8=sum(node.op_type in INT8_LAYERS for node in nodes),
         floats=tuple(node.name for node in nodes if node.op_type in FLOAT_LAYERS),

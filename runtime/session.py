@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, MissingPackageError, ProviderError, UnknownNameError
@@ -175,20 +174,6 @@ def _is_installed(wheel: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def latency_ms(session: Session, feeds: Mapping[str, npt.NDArray[Any]], runs: int = 30) -> float:
-    """Return the median time of one run in milliseconds, after a fifth as many runs to warm up."""
-    from time import perf_counter
-
-    for _ in range(max(1, runs // 5)):
-        session.run(feeds)
-    times = []
-    for _ in range(runs):
-        start = perf_counter()
-        session.run(feeds)
-        times.append(perf_counter() - start)
-    return float(np.median(times) * 1e3)
 
 
 # One Identity node, x (1,) float32 -> y, IR version 8, opset 17: onnx itself is not installed on a device.

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,35 @@ class Histogram:
     def percentiles(self) -> Percentiles:
         """Return the three percentiles that are reported."""
         return Percentiles(self.percentile(50), self.percentile(95), self.percentile(99))
+
+
+def take_turns(
+    works: Sequence[Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[list[float]]:
+    """Time several pieces of work side by side: in each round each is done once, so that other load meets them alike.
+
+    Args:
+        works: what to time.
+        rounds: that count.
+        warm_up: rounds before, that do not.
+        advance: is told how many rounds are done.
+
+    Returns:
+        For each work the milliseconds of each round.
+    """
+    times: list[list[float]] = [[] for _ in works]
+    for turn in range(-warm_up, rounds):
+        for work, measured in zip(works, times, strict=True):
+            started = time.perf_counter()
+            work()
+            if turn >= 0:
+                measured.append(1e3 * (time.perf_counter() - started))
+        if turn >= 0:
+            advance(turn + 1, rounds)
+    return times
 
 
 class Laps:

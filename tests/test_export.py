@@ -44,13 +44,17 @@ class TinyNet(nn.Module):
         return self.last(self.linear(self.pool(x).flatten(1)))
 
 
-@pytest.fixture(scope="module")
-def faces():
+def smooth_pictures():
     """Smooth random pictures: unlike noise, they use the range of the activations as photographs do."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (48, 7, 7, 3)).astype(np.float32)
     large = np.stack([np.kron(picture, np.ones((16, 16, 1))) for picture in small])
     return np.clip(large + rng.normal(0, 8, large.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return smooth_pictures()
 
 
 @pytest.fixture(scope="module")

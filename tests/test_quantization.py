@@ -38,6 +38,7 @@ from edgeface.export.targets import TARGETS, check_target, resolve_target
 from edgeface.export.weights import round_weight
 from edgeface.runtime.embedder import open_embedder
 from edgeface.runtime.session import open_session
+from tests.test_export import smooth_pictures
 
 
 class TinyNet(nn.Module):
@@ -64,11 +65,7 @@ class TinyNet(nn.Module):
 
 @pytest.fixture(scope="module")
 def faces():
-    """Smooth random pictures: unlike noise, they use the range of the activations as photographs do."""
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (48, 7, 7, 3)).astype(np.float32)
-    large = np.stack([np.kron(picture, np.ones((16, 16, 1))) for picture in small])
-    return np.clip(large + rng.normal(0, 8, large.shape), 0, 255).astype(np.uint8)
+    return smooth_pictures()
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,11 @@ def table(rows: list[list[str]], header: list[str]) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def complain(error: Exception) -> None:
+    """Print an error that a user can mend, as one line on stderr."""
+    say(f"error: {printable(' '.join(str(error).split()))}")
+
+
 def printable(text: str) -> str:
     """Escape what a terminal would obey instead of show: names in a hostile file may hold such characters."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -89,7 +89,7 @@ def run_in_process(work: Work) -> None:
     try:
         run_training(work)
     except EdgefaceError as error:
-        typer.echo(f"error: {error}", err=True)
+        console.complain(error)
         raise SystemExit(1) from None
 
 

@@ -16,8 +16,7 @@ from edgeface.comparison.cost import Cost, step_cost
 from edgeface.comparison.people import People
 from edgeface.data import FaceSet
 from edgeface.evaluation.backbone import BackboneEmbedder
-from edgeface.evaluation.verification import embed_faces, score_pairs
-from edgeface.metrics import cosine_scores
+from edgeface.evaluation.verification import embed_faces, score_embeddings
 from edgeface.training.checkpoint import load_backbone
 from edgeface.training.config import TrainConfig
 from edgeface.training.device import pick_device
@@ -115,10 +114,9 @@ def _measure(config: TrainConfig, people: People) -> Measurement:
         info = train(config, Path(folder) / "run", faces=people.training)
         backbone, _ = load_backbone(Path(folder) / "run")
     device = pick_device(config.run.device)
-    used, pairs = people.pairs.used, people.pairs
+    used = people.pairs.used
     embeddings = embed_faces(BackboneEmbedder(backbone.to(device), device), people.test, used)
-    first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
-    report = score_pairs(cosine_scores(embeddings[first], embeddings[second]), pairs)
+    report = score_embeddings(embeddings, used, people.pairs)
     own, other = centre_angles(embeddings, people.test.labels[used])
     return Measurement(
         report.accuracy, report.eer, report.tar, histogram(own), histogram(other), info.step, info.seconds

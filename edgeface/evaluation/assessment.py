@@ -19,11 +19,11 @@ from edgeface.evaluation.verification import (
     Progress,
     VerificationReport,
     rate_name,
-    score_pairs,
+    score_embeddings,
 )
 from edgeface.evaluation.weighted import MEASURES, WeightedPairs
 from edgeface.intervals import Interval, Rate, clustered_rate, independent_rate, wilson
-from edgeface.metrics import OperatingPoint, cosine_scores, threshold_at_fmr
+from edgeface.metrics import OperatingPoint, threshold_at_fmr
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def assess(
     """
     used = plan.used
     embeddings = plan.items.embed(model.embedder, used, progress)
-    report = _score(plan, embeddings, used)
+    report = score_embeddings(embeddings, used, plan.pairs)
     point = threshold_at_fmr(report.scores[~report.same], plan.fmr)
     rates = [rate for rate in OPERATING_POINTS if rate_name(rate) in report.tar]
     names = (*MEASURES, *(rate_name(rate) for rate in rates))
@@ -147,11 +147,6 @@ def assess(
         groups=_groups(plan, embeddings, used, report, point),
         comparison=_compare(plan, model, embeddings, report, point, against, rates, progress) if against else None,
     )
-
-
-def _score(plan: Plan, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.int64]) -> VerificationReport:
-    first, second = np.searchsorted(used, plan.pairs.first), np.searchsorted(used, plan.pairs.second)
-    return score_pairs(cosine_scores(embeddings[first], embeddings[second]), plan.pairs)
 
 
 def _faultless(plan: Plan, report: VerificationReport) -> dict[str, Interval]:
@@ -222,7 +217,7 @@ def _compare(
 ) -> ComparisonReport:
     used = plan.used
     others = plan.items.embed(against.embedder, used, progress)
-    other = _score(plan, others, used)
+    other = score_embeddings(others, used, plan.pairs)
     other_point = threshold_at_fmr(other.scores[~other.same], plan.fmr)
     names = plan.items.names
     sides = [(names[a], names[b]) for a, b in zip(plan.pairs.first, plan.pairs.second, strict=True)]

@@ -69,8 +69,17 @@ def verify_pairs(
     Raises:
         DataError: a picture of a pair cannot be read, or the pairs are all genuine or all impostors.
     """
-    used = pairs.used
-    embeddings = embed_faces(embedder, faces, used, progress)
+    return score_embeddings(embed_faces(embedder, faces, pairs.used, progress), pairs.used, pairs)
+
+
+def score_embeddings(
+    embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.integer], pairs: Pairs
+) -> VerificationReport:
+    """Score the pairs by the embeddings (N, D) of the faces `used` (N,), sorted, among which are all of the pairs.
+
+    Raises:
+        DataError: the pairs are all genuine or all impostors, or an embedding has no direction.
+    """
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
     return score_pairs(cosine_scores(embeddings[first], embeddings[second]), pairs)
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from edgeface.errors import CheckpointError, EdgefaceError
 from edgeface.losses.ranks import ALONE, Ranks
 from edgeface.models import build_model
-from edgeface.training.class_store import ClassRows, save_classes
 from edgeface.training.processes import shared_folder
+
+if TYPE_CHECKING:
+    from edgeface.training.class_store import ClassRows
 
 FORMAT_VERSION: Final = 2
 BACKBONE: Final = "backbone.safetensors"
@@ -80,7 +82,7 @@ def save_checkpoint(
     backbone: nn.Module,
     head: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor] | None = None,
-    classes: ClassRows | None = None,
+    classes: "ClassRows | None" = None,
     ranks: Ranks = ALONE,
 ) -> None:
     """Write a checkpoint folder, whole or not at all; one of the same name is replaced. Every process calls it.
@@ -96,6 +98,9 @@ def save_checkpoint(
     """
     with shared_folder(folder, ranks) as temporary:
         if classes is not None:
+            # It takes half a second to import, and whoever loads a backbone needs none of it.
+            from edgeface.training.class_store import save_classes
+
             save_classes(temporary / CLASSES, classes)
         if ranks.rank == 0:
             save_file(_stored(backbone.state_dict()), temporary / BACKBONE)

@@ -3,12 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from edgeface.evaluation.backbone import to_input
@@ -26,11 +25,13 @@ from edgeface.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from edgeface.training.class_store import ClassRows, load_classes
 from edgeface.training.config import TrainConfig
 from edgeface.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
 from edgeface.training.rows import RowOptimizer, gradient_values
 from edgeface.training.synced_norm import sync_norms
+
+if TYPE_CHECKING:
+    from edgeface.training.class_store import ClassRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,7 @@ class Learner:
         self.whole = [*self.backbone.parameters(), *self.replicated]
         """What every process has, all but the class matrix."""
         self.optimizer = build_optimizer(self.whole, config.optimizer)
-        scaler = torch.amp.GradScaler if ranks.count == 1 else ShardedGradScaler
-        self.scaler = scaler(device.type, enabled=precision is torch.float16)
+        self.scaler = _scaler(ranks)(device.type, enabled=precision is torch.float16)
         self.network: nn.Module = self.backbone
         if ranks.count > 1:
             if config.run.sync_batch_norm:
@@ -179,6 +179,8 @@ class Learner:
         load_weights(folder / HEAD, self.objective, self._stored_apart)
         rows = self._class_rows()
         if rows is not None:
+            from edgeface.training.class_store import load_classes
+
             load_classes(folder / CLASSES, rows)
         restore_optimizer(self.optimizer, self.scaler, load_tensors(folder / OPTIMIZER), str(folder / OPTIMIZER))
 
@@ -186,11 +188,22 @@ class Learner:
     def _stored_apart(self) -> tuple[str, ...]:
         return ("head.weight",) if self.matrix else ()
 
-    def _class_rows(self) -> ClassRows | None:
+    def _class_rows(self) -> "ClassRows | None":
         if self.matrix is None or self.rows is None:
             return None
+        from edgeface.training.class_store import ClassRows  # slow to import
+
         tensors = {"weight": self.matrix.weight.detach(), **self.rows.tensors}
         return ClassRows(tensors, self.classes, self.matrix.per_class, self.ranks)
+
+
+def _scaler(ranks: Ranks) -> type[torch.amp.GradScaler]:
+    """Return what scales losses; of several processes, one that skips a step in all if it does in one."""
+    if ranks.count == 1:
+        return torch.amp.GradScaler
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler  # slow to import
+
+    return ShardedGradScaler
 
 
 def _add_up(_: Any, bucket: GradBucket) -> torch.futures.Future[Tensor]:
