@@ -12,6 +12,7 @@ from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError
 from edgeface.evaluation.verification import verify_pairs
 from edgeface.export.cleaning import serialize
+from edgeface.export.cost import CostModel
 from edgeface.export.parity import Parity, compare
 from edgeface.export.quantize import Quantizer
 from edgeface.export.search import Plan, find_plan, ladder
@@ -160,18 +161,24 @@ def quantize_within(quantizer: Quantizer, bounds: Bounds, trial: Trial) -> Bound
         ConfigError: a bound needs labelled pairs and there are none.
     """
     search = _Search(quantizer, bounds, trial)
+    costs = CostModel(quantizer.graph)
+    start = costs.cheapest() if quantizer.target.costs_known else ()
+
+    def price(name: str) -> float:
+        return costs.change(start, name)
+
     sensitivities: tuple[Sensitivity, ...] = ()
-    if bounds.sensitivity or not search.holds(Plan()):
+    if bounds.sensitivity or not search.holds(Plan(start)):
 
         def judge(names: Collection[str]) -> Parity:
             return trial.parity(search.file(Plan(tuple(names), float_weights=True)), SENSITIVITY_FACES)
 
         sensitivities = measure_sensitivity(quantizer.graph, judge)
-    ranking = ranked(sensitivities) or tuple(layer.name for layer in quantizer.graph.layers)
-    work = {layer.name: layer.work for layer in quantizer.graph.layers}
-    plan = find_plan(ranking, work.__getitem__, search.holds)
+    every = ranked(sensitivities, price) or tuple(layer.name for layer in quantizer.graph.layers)
+    ranking = [name for name in every if name not in start]
+    plan = find_plan(start, ranking, price, search.holds)
     if plan is None:
-        best = search.reached[Plan(ranking, True)]
+        best = search.reached[Plan((*start, *ranking), True)]
         raise ExportError(f"no network fits: even with every layer in float: {best}; lower the bound, or ask for fp32")
     if bounds.max_latency_ms is not None:
         plan = _fast_enough(search, [p for p in ladder(plan, ranking) if search.holds(p)], trial, bounds.max_latency_ms)

@@ -1,6 +1,6 @@
 """Cross-layer equalisation: shifting scale between neighbouring layers, which float arithmetic does not notice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -45,7 +45,7 @@ def equalize(graph: Graph) -> Graph:
     for tensor in model.graph.initializer:
         if tensor.name in changed:
             tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
-    return Graph(model, graph.layers)
+    return replace(graph, model=model)
 
 
 def find_neighbours(graph: Graph) -> tuple[Neighbours, ...]:

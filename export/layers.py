@@ -15,6 +15,9 @@ from edgeface.errors import ExportError
 from edgeface.export.prelu import is_prelu_arithmetic
 
 PRODUCTS: Final = ("Conv", "Gemm", "MatMul")
+FLOAT_ENDS: Final = ("Gemm", "MatMul")
+"""Those whose integer form in onnxruntime can give float32."""
+
 _OTHERS: Final = ("Add", "AveragePool", "GlobalAveragePool")
 
 
@@ -26,7 +29,8 @@ class Layer:
         name: of the node.
         kind: its operator.
         inputs: tensors that it takes and that depend on the face.
-        output: tensor that it makes, behind the activation.
+        product: tensor that it makes itself.
+        output: the same behind the activation.
         activation: name of that activation's node, None without one.
         weight: name of its weights, None for a sum or a pool.
         bias: name of its bias, None without one.
@@ -38,6 +42,7 @@ class Layer:
     name: str
     kind: str
     inputs: tuple[str, ...]
+    product: str
     output: str
     activation: str | None
     weight: str | None
@@ -49,10 +54,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A float32 embedder, and its layers in the order in which they run."""
+    """A float32 embedder, its layers in the order in which they run, and how many numbers a tensor has for one face."""
 
     model: onnx.ModelProto
     layers: tuple[Layer, ...]
+    sizes: Mapping[str, int]
 
     @property
     def tensors(self) -> list[str]:
@@ -84,7 +90,7 @@ def find_layers(model: onnx.ModelProto) -> Graph:
     if not heavy:
         raise ExportError("the network has no convolution or matrix product that can be quantized")
     found = (_layer(node, nodes, weights, sizes) for node in nodes[heavy[0] : heavy[-1] + 1])
-    return Graph(simple, tuple(layer for layer in found if layer is not None))
+    return Graph(simple, tuple(layer for layer in found if layer is not None), sizes)
 
 
 def _is_product(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
@@ -115,6 +121,7 @@ def _layer(
         name=node.name,
         kind=node.op_type,
         inputs=tuple(dict.fromkeys(name for name in node.input if name and name not in weights)),
+        product=node.output[0],
         output=activation.output[0] if activation else node.output[0],
         activation=activation.name if activation else None,
         weight=node.input[1] if product else None,

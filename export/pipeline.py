@@ -20,11 +20,11 @@ from edgeface.export.entries import accuracy_entry, detector_entry, tool_version
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same_network, compare
-from edgeface.export.prelu import rewrite_prelu
+from edgeface.export.prelu_choice import with_fast_prelu
 from edgeface.export.quantize import Quantizer
 from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
 from edgeface.export.speed import explain_speed, race, unfused_layers
-from edgeface.export.targets import check_target, likes_prelu_rewritten, resolve_target
+from edgeface.export.targets import check_target, resolve_target
 from edgeface.export.thresholds import Scored, choose_thresholds, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
@@ -145,7 +145,9 @@ def export_bundle(
         raise ExportError(f"{out} exists and is not a bundle; choose another --out")
     detector = detector_entry(settings.detector)
     step("checking the fp32 network against the original")
-    model = rewrite_prelu(network.model) if likes_prelu_rewritten(settings.target) else network.model
+    model, prelus = with_fast_prelu(network.model, settings.target, calibration[:1])
+    if prelus is not None:
+        step(prelus)
     fp32 = serialize(model)
     reference = network.reference(calibration)
     assert_same_network(fp32, calibration, reference)

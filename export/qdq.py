@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeface.errors import ExportError
-from edgeface.export.layers import Graph, Layer
+from edgeface.export.layers import FLOAT_ENDS, Graph, Layer
 from edgeface.export.ranges import Range
 from edgeface.export.targets import Target
 from edgeface.export.weights import Rounded, round_weight
@@ -24,7 +24,8 @@ class QdqWriter:
     """Writes one network with some of its layers in int8.
 
     A tensor is quantized if a layer in int8 makes it or takes it. What computes in float takes the float32 tensor
-    where it was made in float: a residual sum in float keeps its trunk exact beside convolutions in int8.
+    where it was made in float: a residual sum in float keeps its trunk exact beside convolutions in int8. A matrix
+    product that nothing in int8 follows gives the float32 sums of its integers, so the embedding is not rounded again.
 
     Args:
         graph: the float32 network.
@@ -61,13 +62,15 @@ class QdqWriter:
             raise ExportError(f"the network has no layer {min(unknown)!r} that could be left in float")
         draft = _Draft(self._graph.model)
         integer = {layer.name: layer for layer in self._graph.layers if layer.name not in float_layers}
-        made = {layer.output for layer in integer.values()}
+        taken = {name for layer in integer.values() for name in layer.inputs}
+        made = {layer.output for layer in integer.values() if layer.output in taken or layer.kind not in FLOAT_ENDS}
         takers: dict[str, list[str]] = {name: [] for name in sorted(made)}
         for layer in integer.values():
             for name in layer.inputs:
                 takers.setdefault(name, []).append(layer.name)
         layers = {layer.name: layer for layer in self._graph.layers}
-        dropped = {} if self._target.symmetric else {layer.activation: layer for layer in integer.values()}
+        saturated = [layer for layer in integer.values() if layer.output in made and not self._target.symmetric]
+        dropped = {layer.activation: layer for layer in saturated}
         for node in self._graph.model.graph.node:
             if node.name in dropped:
                 continue  # its range starts at zero, so saturation does the same
@@ -127,7 +130,9 @@ class QdqWriter:
         bias = biases.get(layer.name, self._weights[layer.bias] if layer.bias else None)
         if integer:
             rounded = self._round(layer, True)
-            names = draft.store(f"{layer.name}.w8", rounded.values), draft.store(f"{layer.name}.ws", rounded.scales)
+            names = [draft.store(f"{layer.name}.w8", rounded.values), draft.store(f"{layer.name}.ws", rounded.scales)]
+            if layer.kind == "Gemm":  # without zero points onnxruntime 1.32 leaves it in float
+                names.append(draft.store(f"{layer.name}.wz", np.zeros(len(rounded.scales), np.int8)))
             node.input[1] = draft.node("DequantizeLinear", names, f"{layer.name}.weight", axis=layer.channel_axis)
         elif not float_weights and self._is_stored(layer.weight):
             rounded = self._round(layer, False)
@@ -144,7 +149,7 @@ class QdqWriter:
         if integer and self._target.bias:
             scale = (self._scales[layer.inputs[0]][0] * self._round(layer, True).scales).astype(np.float32)
             whole = np.round(bias / scale.astype(np.float64)).astype(np.int32)
-            names = draft.store(f"{layer.name}.b32", whole), draft.store(f"{layer.name}.bs", scale)
+            names = [draft.store(f"{layer.name}.b32", whole), draft.store(f"{layer.name}.bs", scale)]
             node.input.append(draft.node("DequantizeLinear", names, f"{layer.name}.bias", axis=0))
         else:
             node.input.append(draft.store(f"{layer.name}.bias", bias.astype(np.float32)))

@@ -21,41 +21,48 @@ class Plan:
     float_weights: bool = False
 
 
-def find_plan(ranking: Sequence[str], work: Callable[[str], int], holds: Callable[[Plan], bool]) -> Plan | None:
+def find_plan(
+    start: Sequence[str], ranking: Sequence[str], price: Callable[[str], float], holds: Callable[[Plan], bool]
+) -> Plan | None:
     """Search the plan with the least in float for which a bound holds.
 
-    Layers are left in float from the front of the ranking on, as many as it takes: found by bisection, since more
-    float is more exact. Then the costliest of them are tried back in int8. If even all of them in float do not do,
-    their weights are stored in float32 too. Nothing here depends on measured time, so that the same network and
-    faces give the same bytes on every day.
+    Layers that are no slower in float are left there in any case. Others are, from the front of the ranking on, as many
+    as it takes: found by bisection, since more float is more exact. Then the costliest of them are tried back in int8.
+    If even all of them in float do not do, their weights are stored in float32 too. Nothing here depends on measured
+    time, so that the same network and faces give the same bytes on every day.
 
     Args:
-        ranking: names of the layers, the one to leave in float first in front.
-        work: multiply-adds of a layer.
+        start: names of the layers that are no slower in float.
+        ranking: names of the others, the one to leave in float first in front.
+        price: what a layer costs in float.
         holds: whether the network of a plan keeps the bound; asked about 6 + 16 times for 60 layers.
 
     Returns:
         The plan, None if the bound holds for none.
     """
-    if holds(Plan()):
-        return Plan()
     for float_weights in (False, True):
-        if not holds(Plan(tuple(ranking), float_weights)):
+
+        def plan(count: int, weights: bool = float_weights) -> Plan:
+            return Plan((*start, *ranking[:count]), weights)
+
+        if not float_weights and holds(plan(0)):
+            return plan(0)
+        if not holds(plan(len(ranking))):
             continue
         too_few, enough = 0, len(ranking)
         while enough - too_few > 1:
             middle = (too_few + enough) // 2
-            if holds(Plan(tuple(ranking[:middle]), float_weights)):
+            if holds(plan(middle)):
                 enough = middle
             else:
                 too_few = middle
-        return _trimmed(Plan(tuple(ranking[:enough]), float_weights), work, holds)
+        return _trimmed(plan(enough), ranking[: enough - 1], price, holds)
     return None
 
 
-def _trimmed(plan: Plan, work: Callable[[str], int], holds: Callable[[Plan], bool]) -> Plan:
+def _trimmed(plan: Plan, added: Sequence[str], price: Callable[[str], float], holds: Callable[[Plan], bool]) -> Plan:
     """Put back into int8 what the bound does not need in float."""
-    for name in sorted(plan.float_layers[:-1], key=work, reverse=True)[:TRIMS]:
+    for name in sorted(added, key=price, reverse=True)[:TRIMS]:
         fewer = Plan(tuple(kept for kept in plan.float_layers if kept != name), plan.float_weights)
         if holds(fewer):
             plan = fewer

@@ -10,9 +10,6 @@ from edgeface.export.parity import Parity
 
 CHART_NAME: Final = "sensitivity.png"
 
-_LOOKUP: Final = 0.25
-"""Work of a depthwise multiply-add beside that of another: in int8 it gains so little that float costs as little."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
@@ -25,11 +22,6 @@ class Sensitivity:
 
     layer: Layer
     loss: float
-
-    @property
-    def urgency(self) -> float:
-        """Loss that is saved for each multiply-add that then is in float: what to leave in float first."""
-        return self.loss / max(1.0, self.layer.work * (_LOOKUP if self.layer.depthwise else 1.0))
 
 
 def measure_sensitivity(graph: Graph, judge: Callable[[Collection[str]], Parity]) -> tuple[Sensitivity, ...]:
@@ -52,9 +44,17 @@ def measure_sensitivity(graph: Graph, judge: Callable[[Collection[str]], Parity]
     )
 
 
-def ranked(sensitivities: Collection[Sensitivity]) -> tuple[str, ...]:
-    """Name the layers, the one to leave in float first in front; equals in the order in which they run."""
-    return tuple(entry.layer.name for entry in sorted(sensitivities, key=lambda entry: -entry.urgency))
+def ranked(sensitivities: Collection[Sensitivity], price: Callable[[str], float]) -> tuple[str, ...]:
+    """Name the layers, the one to leave in float first in front; equals in the order in which they run.
+
+    First comes what saves the most loss for its price.
+
+    Args:
+        sensitivities: of all layers.
+        price: what a layer costs in float, by its name; anything below one counts as one.
+    """
+    urgencies = {entry.layer.name: entry.loss / max(1.0, price(entry.layer.name)) for entry in sensitivities}
+    return tuple(sorted(urgencies, key=lambda name: -urgencies[name]))
 
 
 def draw_sensitivity(sensitivities: Collection[Sensitivity], float_layers: Collection[str]) -> bytes:

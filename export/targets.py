@@ -19,6 +19,7 @@ class Target:
         reduce_range: weights in 7 bits, because 8-bit products saturate the 16-bit sums of AVX2 without VNNI.
         bias: biases are int32; otherwise they stay float.
         dedicated: each consumer of a tensor gets a Q/DQ pair of its own.
+        costs_known: what layers in float cost was measured on such a processor, or one near to it; see `export.cost`.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Target:
     reduce_range: bool = False
     bias: bool = True
     dedicated: bool = False
+    costs_known: bool = True
 
     @property
     def activations(self) -> str:
@@ -47,7 +49,7 @@ TARGETS: Final[dict[str, Target]] = {
         Target("x86-avx2", reduce_range=True),
         Target("x86-vnni"),
         Target("arm64", signed=True),
-        Target("tensorrt", signed=True, symmetric=True, bias=False, dedicated=True),
+        Target("tensorrt", signed=True, symmetric=True, bias=False, dedicated=True, costs_known=False),
     )
 }
 """The CPUs: onnxruntime's own advice (docstring of `quantize_static`). TensorRT takes symmetric pairs only, rejects
@@ -87,7 +89,7 @@ def check_target(name: str, integer: bool) -> None:
 
 
 def likes_prelu_rewritten(name: str) -> bool:
-    """Whether rewriting PReLU was measured to pay on a target: on x86, by a factor of 2.6 (`scripts/bench_export.py`).
+    """Whether rewriting PReLU pays on targets of this kind: on x86, by a factor of 2 (`scripts/bench_export.py`).
 
     GPUs have a kernel for it, and on ARM nobody has measured.
     """
@@ -97,6 +99,11 @@ def likes_prelu_rewritten(name: str) -> bool:
 def runs_here(target: Target) -> bool:
     """Whether latencies measured on this machine say something about the target."""
     return target.name == _this_machine()
+
+
+def is_this_machine(name: str) -> bool:
+    """The same for a target as `--target` takes it, with the float networks in mind: they tell no x86 from another."""
+    return name == "auto" or name[:3] == _this_machine()[:3]
 
 
 def has_vnni() -> bool:

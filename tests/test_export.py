@@ -10,12 +10,14 @@ from torch import nn
 
 from edgeface.errors import ExportError
 from edgeface.evaluation.backbone import BackboneEmbedder
+from edgeface.export import prelu_choice
 from edgeface.export.cleaning import clean_model, serialize
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import assert_head_stripped, export_backbone
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import assert_same, compare
 from edgeface.export.prelu import has_prelu, rewrite_prelu
+from edgeface.export.targets import is_this_machine
 from edgeface.losses import build_loss
 from edgeface.models import build_model
 from edgeface.runtime.embedder import open_embedder
@@ -157,6 +159,23 @@ def test_prelu_rewrite_is_exact(model, faces):
     assert has_prelu(model) and not has_prelu(rewritten)
     np.testing.assert_allclose(embed(rewritten, faces), embed(model, faces), atol=1e-6)
     assert serialize(rewrite_prelu(model)) == serialize(rewritten)
+
+
+@pytest.mark.parametrize(("whole", "rewritten"), [(2.0, 1.0), (1.0, 2.0)])
+def test_the_faster_form_of_prelu_is_taken(model, faces, monkeypatch, whole, rewritten):
+    monkeypatch.setattr(prelu_choice, "race", lambda embedders, face: {"whole": whole, "rewritten": rewritten})
+    monkeypatch.setattr(prelu_choice, "likes_prelu_rewritten", lambda target: True)
+    chosen, found = prelu_choice.with_fast_prelu(model, "auto", faces[:1])
+    assert has_prelu(chosen) == (whole < rewritten)
+    assert f"{whole:.2f} ms whole, {rewritten:.2f} ms rewritten" in str(found)
+    elsewhere = "arm64" if is_this_machine("x86-avx2") else "x86-avx2"
+    chosen, found = prelu_choice.with_fast_prelu(model, elsewhere, faces[:1])
+    assert not has_prelu(chosen) and "measured" in str(found)  # never timed here
+
+
+def test_prelu_stays_whole_where_nothing_speaks_against_it(model, faces):
+    assert prelu_choice.with_fast_prelu(model, "cuda", faces[:1]) == (model, None)
+    assert prelu_choice.with_fast_prelu(rewrite_prelu(model), "x86-avx2", faces[:1])[1] is None
 
 
 def test_prelu_with_a_shared_slope_stays():

@@ -1,6 +1,7 @@
 """Int8: the faces stay the same, the search leaves in float what a bound needs, and each step does what it says."""
 
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from edgeface.export.bias import corrected_biases
 from edgeface.export.bounded import Bounds, Trial, quantize_within
 from edgeface.export.calibration import draw_faces, held_out
 from edgeface.export.cleaning import serialize
+from edgeface.export.cost import CONVERSION, FEWEST_INPUTS, CostModel
 from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.graph import export_backbone, fix_batch
 from edgeface.export.layers import find_layers
@@ -37,6 +39,7 @@ from edgeface.export.speed import explain_speed, race, unfused_layers
 from edgeface.export.targets import TARGETS, check_target, resolve_target
 from edgeface.export.weights import round_weight
 from edgeface.runtime.embedder import open_embedder
+from edgeface.runtime.placement import placement
 from edgeface.runtime.session import open_session
 from tests.test_export import smooth_pictures
 
@@ -269,7 +272,7 @@ def test_ranges():
 
 
 def test_a_plan_is_the_least_that_holds():
-    """Against a bound that needs two of eight layers, of which one stands late in the ranking."""
+    """Against a bound that needs two of eight layers, of which one stands late in the ranking; x is free in float."""
     ranking = tuple("abcdefgh")
     asked = []
 
@@ -277,15 +280,66 @@ def test_a_plan_is_the_least_that_holds():
         asked.append(plan)
         return {"b", "e"} <= set(plan.float_layers)
 
-    plan = find_plan(ranking, lambda name: ord(name), holds)
-    assert plan == Plan(("b", "e"))
+    plan = find_plan(("x",), ranking, lambda name: ord(name), holds)
+    assert plan == Plan(("x", "b", "e"))
     assert len(asked) < 16
-    assert find_plan(ranking, ord, lambda plan: True) == Plan()
-    assert find_plan(ranking, ord, lambda plan: False) is None
-    whole = find_plan(ranking, ord, lambda plan: plan.float_weights and len(plan.float_layers) >= 3)
+    assert find_plan((), ranking, ord, lambda plan: True) == Plan()
+    assert find_plan(("x",), ranking, ord, lambda plan: True) == Plan(("x",))
+    assert find_plan((), ranking, ord, lambda plan: False) is None
+    whole = find_plan(("x",), ranking, ord, lambda plan: plan.float_weights and len(plan.float_layers) >= 3)
     assert whole is not None and whole.float_weights and len(whole.float_layers) == 3
     steps = ladder(Plan(("b",)), ranking)
     assert steps[0] == Plan(("b",)) and set(steps[-1].float_layers) == set(ranking)
+
+
+def conversions(graph, float_layers):
+    """Count, by the definition, the numbers that change between float and int8 on their way through a network."""
+    layers = {layer.name: layer for layer in graph.layers}
+    inside = {layer.activation for layer in graph.layers}
+    total = 0
+    for tensor in graph.tensors:
+        maker = next((layer for layer in graph.layers if layer.output == tensor), None)
+        users = [node for node in graph.model.graph.node if tensor in node.input and node.name not in inside]
+        in_int8 = [node.name in layers and node.name not in float_layers for node in users]
+        if maker is None or maker.name in float_layers:
+            total += graph.sizes[tensor] * any(in_int8)
+        elif maker.kind in ("Conv", "Add"):
+            total += graph.sizes[tensor] * (not all(in_int8))
+    return total
+
+
+def test_the_cheapest_plan_is_the_least_of_all(quantizer):
+    """Against every plan there is, with costs counted node by node."""
+    graph = quantizer.graph
+    model = CostModel(graph)
+    names = [layer.name for layer in graph.layers]
+    saved = {
+        layer.name: layer.work
+        if layer.weight and not layer.depthwise and layer.work >= FEWEST_INPUTS * graph.sizes[layer.product]
+        else 0
+        for layer in graph.layers
+    }
+    assert sorted(saved.values())[-1] > 0 and 0 in saved.values()
+    least = None
+    for count in range(len(names) + 1):
+        for chosen in combinations(names, count):
+            cost = sum(saved[name] for name in chosen) + CONVERSION * conversions(graph, chosen)
+            assert model.cost(chosen) == cost
+            least = cost if least is None else min(least, cost)
+    cheapest = model.cheapest()
+    assert model.cost(cheapest) == least
+    assert {layer.name for layer in graph.layers if layer.depthwise} & set(cheapest)
+
+
+def test_a_product_at_the_end_runs_in_integers(quantizer, faces):
+    """And gives float32: nothing rounds the embedding again."""
+    found = placement(serialize(quantizer.write(Plan())), "tiny")
+    assert not found.floats
+    quantized = quantizer.write(Plan())
+    last = quantizer.graph.layers[-1]
+    assert last.kind == "Gemm"
+    takers = [node.op_type for node in quantized.graph.node if last.output in node.input]
+    assert takers and "QuantizeLinear" not in takers
 
 
 @pytest.fixture(scope="module")
@@ -306,23 +360,25 @@ def test_sensitivity_finds_the_layer_that_suffers(quantizer, trial):
     measured = measure_sensitivity(graph, judge)
     assert [entry.layer.name for entry in measured] == [layer.name for layer in graph.layers]
     assert max(measured, key=lambda entry: entry.loss).layer.name == broken
-    cheap = min(graph.layers, key=lambda layer: layer.work).name
-    assert ranked(measured)[0] in (broken, cheap)
+    assert ranked(measured, lambda name: 1e6)[0] == broken
+    cheap = graph.layers[-1].name
+    assert ranked(measured, lambda name: 0.0 if name == cheap else 1e6)[:2] == (cheap, broken)
     assert draw_sensitivity(measured, (broken,)).startswith(b"\x89PNG")
     assert draw_sensitivity(measured, (broken,)) == draw_sensitivity(measured, (broken,))
 
 
 def test_the_search_keeps_a_bound(quantizer, trial):
-    everything = trial.parity(serialize(quantizer.write(Plan()))).min_cosine
+    free = CostModel(quantizer.graph).cheapest()
+    everything = trial.parity(serialize(quantizer.write(Plan(free)))).min_cosine
     bound = (everything + 1) / 2
     found = quantize_within(quantizer, Bounds(min_cosine=bound), trial)
     assert found.record is not None and found.sensitivities
-    assert 0 < len(found.record.float_nodes) < len(quantizer.graph.layers)
+    assert set(free) < set(found.record.float_nodes) < {layer.name for layer in quantizer.graph.layers}
     assert trial.parity(found.data).min_cosine >= bound
     assert f"at least {bound:g} asked, on {len(trial.faces)} faces" in str(found.record.bound)
     assert found.data == quantize_within(quantizer, Bounds(min_cosine=bound), trial).data
     loose = quantize_within(quantizer, Bounds(min_cosine=everything - 0.01), trial)
-    assert loose.record is not None and loose.record.float_nodes == () and not loose.sensitivities
+    assert loose.record is not None and loose.record.float_nodes == free and not loose.sensitivities
 
 
 def test_budgets_that_nothing_fits_are_said_so(quantizer, trial):
@@ -395,7 +451,7 @@ def test_a_drop_of_accuracy_bounds_the_search(quantizer, model, faces):
     people = InMemoryFaces(np.concatenate([faces, faces[:, ::-1]]), np.tile(np.arange(len(faces)), 2), name="turned")
     trial = Trial(faces, embed(model, faces), "faces", (people, make_pairs(people, 40)), serialize(model))
     found = quantize_within(quantizer, Bounds(min_cosine=None, max_drop=99.0, fmr=0.1), trial)
-    assert found.record is not None and found.record.float_nodes == ()
+    assert found.record is not None and found.record.float_nodes == CostModel(quantizer.graph).cheapest()
     assert "points of TAR at FMR 0.1 lost, at most 99 asked" in str(found.record.bound)
 
 
