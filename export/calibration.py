@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.data.check import MAX_DISTANCE_PX, measure_alignment
 from edgeface.data.duplicates import MIN_CORRELATION, THUMBNAIL, fingerprint
-from edgeface.data.faceset import UNKNOWN, FaceSet
+from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces
+from edgeface.data.finder import FaceFinder
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.ranges import MIN_IMAGES
 
@@ -21,6 +23,9 @@ MIN_SHARPNESS: Final = 0.05
 
 HELD_OUT: Final = 4
 """Every so manyth face fixes no range: bounds are measured on those."""
+
+LOOKED_AT: Final = 200
+"""Pictures in which `check_aligned` looks for faces: half a second."""
 
 _FEW_FACES: Final = 64
 """With fewer faces than this, all of them fix ranges and bounds are measured on the same."""
@@ -104,6 +109,33 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
         )
     named = [label for label in labels if label != UNKNOWN]
     return Sample(np.stack(drawn), named=len(named), people=len(set(named)), **passed)
+
+
+def check_aligned(sample: Sample, detector: FaceFinder, source: str) -> None:
+    """Check that pictures show aligned faces: what is not a face fixes ranges that no face has.
+
+    Args:
+        sample: what was drawn.
+        detector: looks for faces in up to `LOOKED_AT` of the pictures.
+        source: where they come from, in words.
+
+    Raises:
+        ExportError: fewer than half of the pictures show a face, or half of those are not where the template has them.
+    """
+    images = sample.images[:LOOKED_AT]
+    crops = InMemoryFaces(images, np.full(len(images), UNKNOWN), name=source)
+    seen = measure_alignment(crops, list(range(len(images))), detector)
+    if 2 * seen.faces < seen.crops:
+        raise ExportError(
+            f"calibration needs faces: in {seen.faces} of {seen.crops} pictures of {source} the detector finds one; "
+            "give aligned crops, as edgeface data align makes them"
+        )
+    if seen.distance_px > MAX_DISTANCE_PX:
+        raise ExportError(
+            f"the faces of {source} are not aligned: their landmarks lie {seen.distance_px:.0f} px from the template, "
+            f"shifted by ({seen.offset_px[0]:+.0f}, {seen.offset_px[1]:+.0f}) px in the middle; align them with: "
+            "edgeface data align"
+        )
 
 
 def held_out(count: int) -> tuple[Chosen, Chosen, str]:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeface.errors import ExportError
 from edgeface.export.cleaning import clean_model
 from edgeface.export.graph import with_contract
+from edgeface.export.soundness import check_embedder
 from edgeface.export.tracing import DEFAULT_OPSET, assert_opset
 from edgeface.faces import FACE_SIZE
 
@@ -66,12 +67,13 @@ def adapt(model: onnx.ModelProto, preprocessing: Preprocessing, opset: int = DEF
         its metadata.
 
     Raises:
-        ExportError: several inputs or outputs, another input type or size, or operators that cannot be
-            converted to the opset.
+        ExportError: several inputs or outputs, another input type or size, operators that cannot be converted to the
+            opset, or a network that is no embedder as it is: see `edgeface.export.soundness`.
     """
     model = clean_model(model)
     _check_input(_single_input(model), preprocessing)
     _single_output(model.graph)
+    check_embedder(model)
     # Every name gets a prefix, so that ours cannot meet theirs.
     model = onnx.compose.add_prefix(_with_opset(model, opset), "net/")
     graph = model.graph

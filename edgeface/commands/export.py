@@ -73,10 +73,12 @@ def export_command(
     from edgeface.data import make_pairs, open_faces
     from edgeface.errors import ConfigError, DataError
     from edgeface.export.bounded import MIN_COSINE, Bounds
-    from edgeface.export.calibration import draw_faces
+    from edgeface.export.calibration import check_aligned, draw_faces
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.sources import checkpoint_network, foreign_network
     from edgeface.manifest import Licences
+    from edgeface.runtime.bundle import BUILT_IN_DETECTOR
+    from edgeface.runtime.detector import open_detector
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
@@ -122,6 +124,7 @@ def export_command(
         assert model is not None
         network = checkpoint_network(model, opset)
     drawn = draw_faces(faces, calibration_images, seed)
+    check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
     step(f"calibration: {drawn}")
     origin = f"{Path(calibration).name}: {drawn}"
     manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)
