@@ -58,7 +58,7 @@ def gallery_section(manifest: Manifest) -> list[str]:
         return []
     rates = sorted({threshold.fmr for threshold in manifest.thresholds}, reverse=True)
     rows = [
-        [f"{one_in(rate)} strangers", *(one_in(false_positive_rate(rate, size)) for size in GALLERY_SIZES)]
+        [f"{one_in(rate)} strangers", *(_chances(false_positive_rate(rate, size)) for size in GALLERY_SIZES)]
         for rate in rates
     ]
     header = ("threshold lets in", *(counted(size, "template") for size in GALLERY_SIZES))
@@ -91,6 +91,11 @@ def gallery_section(manifest: Manifest) -> list[str]:
             )
         )
     return parts
+
+
+def _chances(rate: float) -> str:
+    words = one_in(rate)
+    return words if words.endswith("in 100") and rate > WANTED_FPIR else f"{words} ({100 * rate:.2g} %)"
 
 
 def _short(thresholds: tuple[Threshold, ...]) -> list[Threshold]:

@@ -28,13 +28,11 @@ def cost_section(manifest: Manifest, scored: Scored | None) -> list[str]:
     """Compare every precision with the first: size, speed, cosines, errors, decisions; and say how int8 was made."""
     name = manifest.baseline
     others = [other for other in manifest.precisions if other != name]
-    if name == "int8" and not others:
-        parts = [markup.heading("What int8 costs")]
-    elif not others:
+    shortened = [precision for precision in manifest.precisions if precision != "fp32"]
+    if not shortened:
         return []
-    else:
-        parts = [markup.heading(f"What {'int8' if 'int8' in others else others[0]} costs")]
-    parts += [
+    parts = [
+        markup.heading(f"What {'int8' if 'int8' in shortened else shortened[0]} costs"),
         markup.paragraph(
             "Quantization stores and computes with shorter numbers. The file becomes smaller, the network often "
             "faster, and the embeddings a little different. How different is told by the cosine between the embedding "
@@ -133,7 +131,8 @@ def _decisions(manifest: Manifest, scored: Scored, name: str, others: list[str])
 def _making(precision: str, record: Quantization) -> list[str]:
     parts = [markup.subheading(f"How {precision} was made")]
     if record.bound is not None:
-        parts.append(markup.paragraph(f"What was asked of it, and what it reaches: {record.bound}."))
+        told = f"What was asked of it, and what it reaches: {record.bound}. The cosines above are of all faces."
+        parts.append(markup.paragraph(told))
     if record.float_nodes:
         parts.append(
             markup.paragraph(
