@@ -230,6 +230,17 @@ VARIANTS = {
         ),
         replace(scored(), data=scored().data.model_copy(update={"name": HOSTILE})),
     ),
+    "a hostile precision": lambda: page(
+        facts(precisions={HOSTILE: facts().precisions["fp32"], "int8": facts().precisions["int8"]}),
+        tabulate(
+            {
+                (gallery.replace("fp32", HOSTILE), probe.replace("fp32", HOSTILE)): own
+                for (gallery, probe), own in scored().scores.items()
+            },
+            scored().data,
+            RATES,
+        ),
+    ),
     "one precision": lambda: page(facts(precisions={"int8": facts().precisions["int8"]}), scored()),
 }
 
@@ -252,7 +263,7 @@ def test_the_page_is_whole_in_itself(variant):
     policy = [attributes for _, attributes in reader.tags if attributes.get("http-equiv") == "Content-Security-Policy"]
     assert [attributes["content"] for attributes in policy] == [markup.POLICY]
     assert markup.POLICY.startswith("default-src 'none';") and "http" not in markup.POLICY
-    if variant == "hostile names":
+    if "hostile" in variant:
         assert HOSTILE in "".join(reader.words)
 
 
