@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgeface.evaluation import markup
 from edgeface.export import svg
 from edgeface.export.assembly import assemble, list_files
+from edgeface.export.card import model_card
 from edgeface.export.charts import layer_chart
 from edgeface.export.effects import count_flips, measure_effects, trade_off
 from edgeface.export.report import bundle_report
@@ -299,6 +300,23 @@ def test_what_it_is(report):
     assert "no face detector" in reader.text and "None" not in reader.text
     text, _ = page(facts(licences=Licences(data="CC0-1.0")), scored())
     assert text.count("Do not ship") == 2 and "allowed with the weights, and" in text
+
+
+def test_the_card_says_what_may_not_be_shipped():
+    manifest = facts(licences=Licences(), calibration=None, tools={})
+    card = model_card(manifest)
+    assert manifest.space in card and "edgeface bundle verify BUNDLE --key KEY.pub" in card
+    assert "Do not ship this" in card and "allowed with the weights and the training data;" in card
+    stated = manifest.model_copy(
+        update={
+            "licences": Licences(weights="MIT", data="CC-BY-4.0"),
+            "calibration": Calibration(source="200 faces", images=200, sha256="c" * 64),
+            "tools": {"torch": "2.13"},
+        }
+    )
+    card = model_card(stated)
+    assert "Do not ship" not in card and "- training data: CC-BY-4.0" in card
+    assert "c" * 64 in card and "- made with: torch 2.13" in card
 
 
 def test_accuracies_are_those_of_the_manifest(report):
