@@ -5,7 +5,8 @@ from typing import Final
 
 from edgeface.evaluation import markup
 from edgeface.export.card import GALLERY_SIZES
-from edgeface.export.wording import count, counted, one_in, percentage, strangers
+from edgeface.export.wording import count, counted, listed, one_in, percentage, strangers
+from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Manifest, Threshold
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import false_positive_rate
@@ -36,7 +37,7 @@ def threshold_section(manifest: Manifest) -> list[str]:
             "not measured" if threshold.tar is None else percentage(threshold.tar),
             f"{threshold.data}, {counted(threshold.pairs, 'impostor pair')}",
         ]
-        for threshold in manifest.thresholds
+        for threshold in _distinct(manifest.thresholds)
     ]
     header = ("lets in", "camera in", "templates in", "cosine", "95 % interval", "recognises", "measured on")
     return [
@@ -98,14 +99,24 @@ def _chances(rate: float) -> str:
     return words if words.endswith("in 100") and rate > WANTED_FPIR else f"{words} ({100 * rate:.2g} %)"
 
 
+def _distinct(thresholds: tuple[Threshold, ...]) -> list[Threshold]:
+    """Leave out thresholds that were asked for a smaller rate and became one that is there already."""
+    kept: dict[tuple[str, str, float], Threshold] = {}
+    for threshold in sorted(thresholds, key=lambda threshold: threshold.fmr != threshold.asked_fmr):
+        kept.setdefault((threshold.gallery, threshold.precision, threshold.fmr), threshold)
+    return [threshold for threshold in thresholds if threshold in kept.values()]
+
+
 def _short(thresholds: tuple[Threshold, ...]) -> list[Threshold]:
     return [threshold for threshold in thresholds if threshold.fmr != threshold.asked_fmr]
 
 
 def _too_few(thresholds: tuple[Threshold, ...]) -> str:
     asked = sorted({threshold.asked_fmr for threshold in _short(thresholds)})
+    reached = max(threshold.fmr for threshold in _short(thresholds))
+    needed = pairs_needed(asked[0])
     return (
-        f"Asked was also for {' and '.join(one_in(rate) for rate in asked)}. The pairs cannot show so small a rate, so "
-        f"that threshold is for {one_in(max(threshold.fmr for threshold in _short(thresholds)))}; `edgeface calibrate` "
-        f"with more than {count(math.ceil(RULE_OF_THREE / asked[0]))} pairs of people gives one."
+        f"Asked was also for {listed([one_in(rate) for rate in asked])}. The pairs cannot show so small a rate, so that "
+        f"threshold is for {one_in(reached)}. `edgeface calibrate` reaches it with {count(needed)} pairs of people, which "
+        f"are {count(people_needed(needed))} people."
     )
