@@ -116,7 +116,7 @@ def _too_few(thresholds: tuple[Threshold, ...]) -> str:
     reached = max(threshold.fmr for threshold in _short(thresholds))
     needed = pairs_needed(asked[0])
     return (
-        f"Asked was also for {listed([one_in(rate) for rate in asked])}. The pairs cannot show so small a rate, so that "
-        f"threshold is for {one_in(reached)}. `edgeface calibrate` reaches it with {count(needed)} pairs of people, which "
-        f"are {count(people_needed(needed))} people."
+        f"Asked was also for {listed([one_in(rate) for rate in asked])}. The pairs cannot show so small a rate, so "
+        f"that threshold is for {one_in(reached)}. `edgeface calibrate` reaches it with {count(needed)} pairs of "
+        f"people, which are {count(people_needed(needed))} people."
     )
