@@ -118,5 +118,5 @@ def _too_few(thresholds: tuple[Threshold, ...]) -> str:
     return (
         f"Asked was also for {listed([one_in(rate) for rate in asked])}. The pairs cannot show so small a rate, so "
         f"that threshold is for {one_in(reached)}. `edgeface calibrate` reaches it with {count(needed)} pairs of "
-        f"people, which are {count(people_needed(needed))} people."
+        f"people, which takes {count(people_needed(needed))} people."
     )

@@ -409,7 +409,7 @@ def test_what_the_pairs_cannot_show_is_said(report):
     assert "3 000 impostor pairs therefore support no false match rate below 1 in 1 000" in reader.text
     assert "A rate of 1 in 10 000 takes 30 000 pairs" in reader.text
     assert "rule of three" in reader.text and "Asked was also for 1 in 10 000" in reader.text
-    assert "reaches it with 30 000 pairs of people, which are 246 people" in reader.text and 246 * 245 // 2 >= 30000
+    assert "reaches it with 30 000 pairs of people, which takes 246 people" in reader.text and 246 * 245 // 2 >= 30000
     assert "too few pairs to tell" in reader.text  # in the drawing
     assert "TAR at 1 in 10 000" not in reader.text
 
