@@ -92,6 +92,11 @@ def pairs_needed(rate: float) -> int:
     return math.ceil(round(RULE_OF_THREE / rate, 6))
 
 
+def people_needed(pairs: int) -> int:
+    """Return how many people it takes for so many pairs of two people."""
+    return math.ceil((1 + math.sqrt(1 + 8 * pairs)) / 2)
+
+
 def judges_difference(interval: Interval) -> bool:
     """Whether the interval of a difference leaves out 0, so that the difference is significant at 5 %."""
     return not interval[0] <= 0 <= interval[1]

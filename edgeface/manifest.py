@@ -245,6 +245,11 @@ class Manifest(_Record):
         """Write the manifest as indented JSON, ending in a newline."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
+    @property
+    def baseline(self) -> str:
+        """The precision that others are held against: fp32, or the first where there is none."""
+        return "fp32" if "fp32" in self.precisions else next(iter(self.precisions))
+
     def fastest_precision(self, provider: str = "cpu") -> str:
         """Return the precision with the lowest measured latency; a tie goes to the one listed first."""
         return min(self.precisions, key=lambda name: self.precisions[name].latency_ms.get(provider, float("inf")))

@@ -5,6 +5,9 @@ from typing import Final
 from edgeface.manifest import NOT_STATED, Licences, Manifest
 from edgeface.operating_points import false_positive_rate
 
+CARD_NAME: Final = "MODEL_CARD.md"
+REPORT_NAME: Final = "report.html"
+
 GALLERY_SIZES: Final = (1, 10, 100, 1000)
 """Numbers of templates that the card shows the false positive rate of a search for."""
 
@@ -18,6 +21,9 @@ def model_card(manifest: Manifest) -> str:
         f"Face embedder: {contract.size} x {contract.size} aligned {contract.channel_order} faces in, "
         f"{contract.dimension} numbers out, compared by cosine. "
         f"Embedding space `{manifest.space}`; only templates of this space can be compared.",
+        "",
+        f"`{REPORT_NAME}` beside this card says the same in plain words, with pictures; a browser shows it without a "
+        "network.",
         "",
         "## Where it comes from",
         "",

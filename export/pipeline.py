@@ -12,9 +12,9 @@ import onnx
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
+from edgeface.export.assembly import assemble, list_files
 from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
 from edgeface.export.calibration import held_out
-from edgeface.export.card import model_card
 from edgeface.export.cleaning import serialize
 from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
 from edgeface.export.graph import fix_batch
@@ -25,20 +25,18 @@ from edgeface.export.quantize import Quantizer
 from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
 from edgeface.export.speed import explain_speed, race, unfused_layers
 from edgeface.export.targets import check_target, resolve_target
-from edgeface.export.thresholds import Scored, choose_thresholds, score_protocol
+from edgeface.export.thresholds import Scored, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
     MANIFEST_NAME,
     Calibration,
     EmbedderContract,
-    FileEntry,
     Licences,
     Manifest,
     PrecisionEntry,
     Quantization,
 )
 from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
-from edgeface.scores import SCORES_NAME, write_scores
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 
@@ -127,7 +125,7 @@ def export_bundle(
     labelled: LabelledPairs | None = None,
     step: Step = lambda _: None,
 ) -> Manifest:
-    """Write a bundle: networks, manifest with hashes and thresholds, model card; all of it or nothing.
+    """Write a bundle: networks, manifest with hashes and thresholds, model card, report; all or nothing.
 
     Args:
         network: what to export.
@@ -163,21 +161,16 @@ def export_bundle(
     files = {f"embedder.{name}.onnx": variant.data for name, variant in variants.items()}
     if detector is not None and settings.detector is not None:
         files[detector.file] = settings.detector
-    scored = _score(variants, settings.fmr, labelled, step)
-    if scored is not None:
-        files[SCORES_NAME] = write_scores(scored.tables)
     for variant in variants.values():
         if variant.quantization is not None and variant.sensitivities:
             files[CHART_NAME] = draw_sensitivity(variant.sensitivities, variant.quantization.float_nodes)
-    manifest = Manifest(
+    scored = _score(variants, settings.fmr, labelled, step)
+    facts = Manifest(
         name=settings.name,
         space=next(iter(variants.values())).embedder.space,
         embedder=EmbedderContract(dimension=next(iter(variants.values())).embedder.dimension),
         precisions={name: _entry(name, variant, scored) for name, variant in variants.items()},
         detector=detector,
-        thresholds=() if scored is None else choose_thresholds(scored, settings.fmr),
-        threshold_data=None if scored is None else scored.data,
-        scores=None if scored is None else SCORES_NAME,
         calibration=Calibration(
             source=calibration_source, images=len(calibration), sha256=sha256(calibration.tobytes())
         ),
@@ -186,17 +179,13 @@ def export_bundle(
         origin=network.origin,
         tools=tool_versions(),
         licences=settings.licences,
-        files={name: FileEntry(sha256=sha256(data), bytes=len(data)) for name, data in files.items()},
+        files=list_files(files),
     )
-    card = model_card(manifest).encode()
-    files["MODEL_CARD.md"] = card
-    listed = manifest.files | {"MODEL_CARD.md": FileEntry(sha256=sha256(card), bytes=len(card))}
-    manifest = manifest.model_copy(update={"files": listed})
+    manifest, told = assemble(facts, scored, settings.fmr)
     step(f"writing {out}")
     with new_folder(out) as folder:
-        for name, data in files.items():
+        for name, data in (files | told | {MANIFEST_NAME: manifest.to_json()}).items():
             (folder / name).write_bytes(data)
-        (folder / MANIFEST_NAME).write_bytes(manifest.to_json())
     return manifest
 
 

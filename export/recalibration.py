@@ -4,47 +4,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, ConfigError, DataError
 from edgeface.evaluation.verification import FaceEmbedder
-from edgeface.export.card import model_card
+from edgeface.export.assembly import assemble
+from edgeface.export.effects import Effect, measure_effects
 from edgeface.export.people import People
-from edgeface.export.thresholds import PairScores, PrecisionPair, Scored, choose_thresholds, precision_pairs, tabulate
-from edgeface.files import new_folder, sha256, write_bytes
-from edgeface.intervals import pairs_needed, wilson
-from edgeface.manifest import MANIFEST_NAME, FileEntry, Manifest, Threshold, ThresholdData
+from edgeface.export.thresholds import PairScores, PrecisionPair, precision_pairs, tabulate
+from edgeface.files import new_folder, write_bytes
+from edgeface.intervals import pairs_needed, people_needed
+from edgeface.manifest import MANIFEST_NAME, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import MIN_COMPARISONS
 from edgeface.runtime.bundle import Bundle
 from edgeface.runtime.packing import zip_files
-from edgeface.scores import SCORES_NAME, write_scores
-
-CARD_NAME: Final = "MODEL_CARD.md"
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a threshold does to the faces that were measured.
-
-    Attributes:
-        threshold: which.
-        fmr: share of impostor pairs that reach it, in [0, 1], with its 95 % interval.
-        fmr_interval: (low, high).
-        fnmr: share of genuine pairs that do not.
-        fnmr_interval: (low, high).
-    """
-
-    threshold: Threshold
-    fmr: float
-    fmr_interval: tuple[float, float]
-    fnmr: float
-    fnmr_interval: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +67,7 @@ def check_people(people: int, rates: Sequence[float], name: str) -> None:
     needed = max(MIN_COMPARISONS, pairs_needed(rate))
     if pairs >= needed:
         return
-    enough = math.ceil((1 + math.sqrt(1 + 8 * needed)) / 2)
+    enough = people_needed(needed)
     advice = "give more people"
     if pairs >= MIN_COMPARISONS:
         advice += f", or ask for --fmr {_rounded_up(RULE_OF_THREE / pairs):g}"
@@ -146,17 +124,11 @@ def recalibrate(
         impostors=int((~same).sum()),
         independent=count * (count - 1) // 2,
     )
-    scored = tabulate(scores, data, rates)
-    thresholds = choose_thresholds(scored, rates)
-    disjoint = int((np.bincount(people.labels) // 2).sum())
-    manifest, files = _changed(bundle.manifest, scored, thresholds)
-    return Recalibration(
-        manifest,
-        _effects(bundle.manifest.thresholds, scored, disjoint),
-        _effects(thresholds, scored, disjoint),
-        suspects,
-        files,
-    )
+    # Two pairs with a face in common are not independent: of n faces of a person, n // 2 pairs are.
+    scored = tabulate(scores, data, rates, disjoint=int((np.bincount(people.labels) // 2).sum()))
+    manifest, files = assemble(bundle.manifest, scored, rates)
+    before, after = (measure_effects(old_or_new.thresholds, scored) for old_or_new in (bundle.manifest, manifest))
+    return Recalibration(manifest, before, after, suspects, files)
 
 
 def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) -> Path:
@@ -201,33 +173,6 @@ def _rounded_up(rate: float) -> float:
     """Return the next rate of two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return math.ceil(rate / unit - 1e-9) * unit
-
-
-def _changed(
-    manifest: Manifest, scored: Scored, thresholds: tuple[Threshold, ...]
-) -> tuple[Manifest, dict[str, bytes]]:
-    """Return the new manifest, and the files that differ from the old ones."""
-    update = {"thresholds": thresholds, "threshold_data": scored.data, "scores": SCORES_NAME}
-    manifest = manifest.model_copy(update=update)
-    files = {SCORES_NAME: write_scores(scored.tables), CARD_NAME: b""}
-    files[CARD_NAME] = model_card(manifest).encode()
-    entries = {name: FileEntry(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
-    return manifest.model_copy(update={"files": manifest.files | entries}), files
-
-
-def _effects(thresholds: Sequence[Threshold], scored: Scored, disjoint: int) -> tuple[Effect, ...]:
-    """Measure thresholds. Intervals go by the pairs that count as independent; of genuine ones those without a face
-    in common.
-    """
-    effects = []
-    for threshold in thresholds:
-        own = scored.scores.get((threshold.gallery, threshold.precision))
-        if own is None:
-            continue
-        fmr = float(np.mean(own.impostor.astype(np.float64) >= threshold.cosine))
-        fnmr = float(np.mean(own.genuine.astype(np.float64) < threshold.cosine))
-        effects.append(Effect(threshold, fmr, wilson(fmr, scored.data.independent), fnmr, wilson(fnmr, disjoint)))
-    return tuple(effects)
 
 
 def _suspects(

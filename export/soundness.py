@@ -104,7 +104,7 @@ class _Graph:
             for value in values
             if value.type.tensor_type.shape.dim
         }
-        self._makers = {name: node for node in model.graph.node for name in node.output}
+        self._makers: dict[str, onnx.NodeProto] = {name: node for node in model.graph.node for name in node.output}
         self._stored = {tensor.name for tensor in model.graph.initializer}
         for node in model.graph.node:  # in the order in which they run
             if all(name in self._stored for name in node.input if name):

@@ -34,12 +34,14 @@ class Scored:
         scores: for each pair of precisions.
         tables: the same, shortened for a bundle.
         data: what they were scored on.
+        disjoint: genuine pairs that count as independent of one another.
         reports: what each precision scores by the protocol; empty where there was none.
     """
 
     scores: Mapping[PrecisionPair, PairScores]
     tables: tuple[ScoreTable, ...]
     data: ThresholdData
+    disjoint: int
     reports: Mapping[str, VerificationReport] = field(default_factory=dict)
 
 
@@ -88,8 +90,20 @@ def score_protocol(
     return replace(tabulate(scores, data, rates), reports=reports)
 
 
-def tabulate(scores: Mapping[PrecisionPair, PairScores], data: ThresholdData, rates: Sequence[float]) -> Scored:
+def tabulate(
+    scores: Mapping[PrecisionPair, PairScores],
+    data: ThresholdData,
+    rates: Sequence[float],
+    *,
+    disjoint: int | None = None,
+) -> Scored:
     """Shorten scores to the tables of a bundle, exact for `rates`.
+
+    Args:
+        scores: for each pair of precisions.
+        data: what they were scored on.
+        rates: false match rates.
+        disjoint: genuine pairs that count as independent; all by default, as those of a protocol do.
 
     Raises:
         DataError: there are too few scores.
@@ -98,7 +112,7 @@ def tabulate(scores: Mapping[PrecisionPair, PairScores], data: ThresholdData, ra
         ScoreTable.of(pair, own.impostor, own.genuine, independent=data.independent, rates=rates)
         for pair, own in scores.items()
     )
-    return Scored(scores, tables, data)
+    return Scored(scores, tables, data, data.genuine if disjoint is None else disjoint)
 
 
 def choose_thresholds(scored: Scored, rates: Sequence[float]) -> tuple[Threshold, ...]:

@@ -74,7 +74,7 @@ def test_no_backbone_looks_like_a_head(name):
 
 
 def graph_of(nodes, stored=()):
-    shape = ["N", 3, 112, 112]
+    shape: list[str | int | None] = ["N", 3, 112, 112]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], list(stored))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
@@ -86,7 +86,7 @@ def test_train_mode_is_found():
     with pytest.raises(ExportError, match=r"node norm \(BatchNormalization\) is in train mode"):
         check_embedder(graph_of([node], stored))
     flags = [numpy_helper.from_array(np.array(flag), name) for name, flag in (("on", True), ("off", False))]
-    ratio = numpy_helper.from_array(np.float32(0.5), "half")
+    ratio = numpy_helper.from_array(np.array(0.5, np.float32), "half")
     for flag in ("on", "unknown"):
         with pytest.raises(ExportError, match="Dropout"):
             check_embedder(graph_of([helper.make_node("Dropout", ["x", "half", flag], ["y"])], [*flags, ratio]))
