@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edgeface.export.card import CARD_NAME, REPORT_NAME, model_card
-from edgeface.export.report import bundle_report
+from edgeface.export.report.page import bundle_report
 from edgeface.export.thresholds import Scored, choose_thresholds
 from edgeface.files import sha256
 from edgeface.manifest import FileEntry, Manifest

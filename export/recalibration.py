@@ -11,8 +11,8 @@ import numpy.typing as npt
 from edgeface.errors import BundleError, ConfigError, DataError
 from edgeface.evaluation.verification import FaceEmbedder
 from edgeface.export.assembly import assemble
-from edgeface.export.effects import Effect, measure_effects
 from edgeface.export.people import People
+from edgeface.export.report.effects import Effect, measure_effects
 from edgeface.export.thresholds import PairScores, PrecisionPair, precision_pairs, tabulate
 from edgeface.files import new_folder, write_bytes
 from edgeface.intervals import pairs_needed, people_needed

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.evaluation import markup
-from edgeface.export import svg
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.card import model_card
-from edgeface.export.charts import layer_chart
-from edgeface.export.effects import count_flips, measure_effects, trade_off
-from edgeface.export.report import bundle_report
+from edgeface.export.report import svg
+from edgeface.export.report.charts import layer_chart
+from edgeface.export.report.effects import count_flips, measure_effects, trade_off
+from edgeface.export.report.page import bundle_report
+from edgeface.export.report.wording import count, one_in, percentage
 from edgeface.export.thresholds import PairScores, choose_thresholds, tabulate
-from edgeface.export.wording import count, one_in, percentage
 from edgeface.files import sha256
 from edgeface.intervals import wilson
 from edgeface.manifest import (

@@ -9,9 +9,9 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
-    from edgeface.export.effects import Effect
     from edgeface.export.people import People
     from edgeface.export.recalibration import Recalibration
+    from edgeface.export.report.effects import Effect
     from edgeface.runtime.bundle import Bundle
 
 SHOWN = 5

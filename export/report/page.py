@@ -4,13 +4,13 @@ One HTML file that fetches nothing and runs nothing, made of nothing but the man
 """
 
 from edgeface.evaluation import markup
-from edgeface.export.consequences import gallery_section, threshold_section
-from edgeface.export.effects import count_flips
-from edgeface.export.findings import certainty_section, score_section
-from edgeface.export.precisions import cost_section
-from edgeface.export.svg import STYLE
+from edgeface.export.report.consequences import gallery_section, threshold_section
+from edgeface.export.report.effects import count_flips
+from edgeface.export.report.findings import certainty_section, score_section
+from edgeface.export.report.precisions import cost_section
+from edgeface.export.report.svg import STYLE
+from edgeface.export.report.wording import SPACE, count, listed, megabytes, one_in, percentage
 from edgeface.export.thresholds import Scored
-from edgeface.export.wording import SPACE, count, listed, megabytes, one_in, percentage
 from edgeface.manifest import NOT_STATED, Manifest
 from edgeface.scores import SCORES_NAME
 

@@ -2,10 +2,10 @@
 
 from edgeface.evaluation import markup
 from edgeface.evaluation.verification import OPERATING_POINTS
-from edgeface.export.charts import score_chart, trade_off_chart
-from edgeface.export.effects import TradeOff, measure_effects, trade_off
+from edgeface.export.report.charts import score_chart, trade_off_chart
+from edgeface.export.report.effects import TradeOff, measure_effects, trade_off
+from edgeface.export.report.wording import count, counted, interval, one_in, percentage
 from edgeface.export.thresholds import Scored
-from edgeface.export.wording import count, counted, interval, one_in, percentage
 from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Accuracy, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE

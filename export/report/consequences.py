@@ -5,7 +5,7 @@ from typing import Final
 
 from edgeface.evaluation import markup
 from edgeface.export.card import GALLERY_SIZES
-from edgeface.export.wording import count, counted, listed, one_in, percentage, strangers
+from edgeface.export.report.wording import count, counted, listed, one_in, percentage, strangers
 from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Manifest, Threshold
 from edgeface.metrics import RULE_OF_THREE

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.export.effects import LAXEST_FMR, TradeOff
-from edgeface.export.svg import Axis, Frame, drawing, legend, segment, text
+from edgeface.export.report.effects import LAXEST_FMR, TradeOff
+from edgeface.export.report.svg import Axis, Frame, drawing, legend, segment, text
+from edgeface.export.report.wording import count, one_in
 from edgeface.export.thresholds import PairScores
-from edgeface.export.wording import count, one_in
 from edgeface.manifest import Quantization, Threshold
 
 BINS: Final = 60

@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 from edgeface.evaluation import markup
-from edgeface.export.charts import layer_chart
-from edgeface.export.effects import count_flips
+from edgeface.export.report.charts import layer_chart
+from edgeface.export.report.effects import count_flips
+from edgeface.export.report.wording import count, counted, megabytes, one_in, points
 from edgeface.export.thresholds import Scored
-from edgeface.export.wording import count, counted, megabytes, one_in, points
 from edgeface.manifest import Manifest, Quantization
 
 COSTLIEST: Final = 8
