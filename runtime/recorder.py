@@ -30,8 +30,8 @@ CODECS: Final[dict[str, tuple[str, ...]]] = {
 class VideoRecorder:
     """A video of fixed size. Named `STEM.HEX.partial.ENDING` until it is closed, then complete and under its own name.
 
-    After a crash, kill -9 or a power cut, what a partial .mkv or .avi has so far can be played, up to about the last
-    second; a partial .mp4 or .mov cannot, as these have their index at the end.
+    After a crash or kill -9 a partial .mkv or .avi can be played, but for the last half megabyte, which OpenCV keeps in
+    memory; a partial .mp4 or .mov cannot, as these have their index at the end.
 
     Args:
         path: where to write; the ending picks the format, see `CODECS`. An old file is replaced at the end.

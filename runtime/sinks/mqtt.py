@@ -91,8 +91,8 @@ class Mqtt:
             why = "the connection was lost" if in_time else f"no acknowledgement within {self._timeout_s:g} s"
         except OSError as error:  # also of the look-up of the host and of TLS
             why = error.strerror or f"{type(error).__name__}: {error}"
-        except (ValueError, RuntimeError) as error:  # as paho tells of a message that cannot be sent now
-            why = f"{type(error).__name__}: {error}"
+        except RuntimeError:  # as paho says it, if it notices first
+            why = "the connection was lost"
         self.close()
         return Reply("again", why)
 

@@ -95,10 +95,12 @@ class Webhook:
             self._context = context or ssl.create_default_context()
         self._clock = clock
         self._connection: http.client.HTTPConnection | None = None
+        self._is_aborted = threading.Event()
 
     def send(self, letter: Letter) -> Reply:
         """POST one event; takes little more than `timeout_s`, most of the excess being the look-up of the host."""
         started_s = time.monotonic()
+        self._is_aborted.clear()
         # Time-outs of sockets start anew with every byte; a server that drips would hold the queue for hours.
         alarm = threading.Timer(self._timeout_s, self.abort)
         alarm.daemon = True
@@ -115,6 +117,7 @@ class Webhook:
 
     def abort(self) -> None:
         """End a `send` in another thread soon."""
+        self._is_aborted.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
@@ -146,7 +149,7 @@ class Webhook:
         except (ConnectionError, http.client.BadStatusLine):
             # A server may close an idle connection at any time; that is no failure.
             self.close()
-            if not is_used:
+            if not is_used or self._is_aborted.is_set():
                 raise
             return self._ask(target, letter)
 
@@ -156,6 +159,8 @@ class Webhook:
         self._connection.request("POST", target, letter.body, self._headers(letter))
         response = self._connection.getresponse()
         body = response.read(_MAX_BODY + 1)
+        if len(body) <= _MAX_BODY and response.length:  # told only where all is read at once
+            raise http.client.IncompleteRead(body, response.length)
         if len(body) > _MAX_BODY or response.will_close:
             self.close()
         return response.status, response.headers
