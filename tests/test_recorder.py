@@ -209,9 +209,7 @@ class Disk:
         self.free = 10**9
 
     def recording(self, path: Path, piece_s: float | None = None) -> Recording:
-        return Recording(
-            path, 10, (64, 48), piece_s=piece_s, clock=lambda: self.now_s, free_bytes=lambda _: self.free
-        )
+        return Recording(path, 10, (64, 48), piece_s=piece_s, clock=lambda: self.now_s, free_bytes=lambda _: self.free)
 
 
 def test_pieces_are_complete_one_by_one_and_numbers_go_on(tmp_path: Path) -> None:

@@ -145,9 +145,7 @@ def test_the_signature_is_that_of_the_standard_webhooks_specification(server):
     headers = [headers for _, headers, _ in server.requests]
     signed = f"{LETTER.event}.1614265330.".encode() + BODY
     assert headers[0]["webhook-timestamp"] == "1614265330"
-    for row, (secret_key, text) in enumerate(
-        [(key, signed), (b"plain words", f"{LETTER.event}.5.".encode() + BODY)]
-    ):
+    for row, (secret_key, text) in enumerate([(key, signed), (b"plain words", f"{LETTER.event}.5.".encode() + BODY)]):
         expected = base64.b64encode(hmac.new(secret_key, text, hashlib.sha256).digest()).decode()
         assert headers[row]["webhook-signature"] == f"v1,{expected}"
     hook.close()
@@ -310,9 +308,7 @@ def certificate(tmp_path_factory):
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     path.write_bytes(
         made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path
 
