@@ -218,7 +218,7 @@ def test_a_file_that_another_program_moved_away_is_begun_anew(tmp_path):
 
 
 def test_each_event_is_synced_where_that_is_asked_for(tmp_path, monkeypatch):
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     for sync, counts in ((False, [0, 0, 1]), (True, [1, 2, 3])):
         sink, found = FileSink(tmp_path / str(sync), sync=sync), []

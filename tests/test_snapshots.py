@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
+from edgeface.files import write_bytes
 from edgeface.images import read_image
 from edgeface.runtime import snapshots as module
 from edgeface.runtime.decision import Decision
@@ -168,7 +169,7 @@ def test_only_the_last_are_kept_and_other_files_are_left_alone(tmp_path):
                 threading.Event().wait(0.002)
         shots.close()
         names = sorted(path.name for path in tmp_path.iterdir())
-        assert names[-2:] == ["20261123T18%02d13123Z-match-4-1.jpg" % (5 + run), "holiday.jpg"]
+        assert names[-2:] == [f"20261123T18{5 + run:02d}13123Z-match-4-1.jpg", "holiday.jpg"]
         assert len(names) == 5
 
 
@@ -203,11 +204,11 @@ def test_a_full_disk_is_told_once_and_does_not_stop_the_loop(tmp_path, monkeypat
 
 
 def test_a_disk_that_hangs_does_not_fill_the_memory(tmp_path, monkeypatch):
-    go, write = threading.Event(), module.write_bytes
+    go = threading.Event()
 
     def slow(*arguments, **more):
         assert go.wait(10)
-        write(*arguments, **more)
+        write_bytes(*arguments, **more)
 
     shots = Snapshots(tmp_path)
     monkeypatch.setattr(module, "write_bytes", slow)

@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -35,8 +36,8 @@ class Server:
 
     def __init__(self):
         outer = self
-        self.answers = []
-        self.requests = []
+        self.answers: list[Any] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
 
         class Handler(BaseHTTPRequestHandler):
@@ -342,7 +343,7 @@ def test_certificates_are_verified(server, certificate, monkeypatch):
         ("a.example/hook", "does not begin with"),
         ("https:///hook", "does not begin with"),
         ("https://a.example:99999/", "is no address: Port out of range"),
-        ("https://user:hunter2@a.example/", "holds credentials that others can see; put them into EDGEFACE_WEBHOOK_TOKEN"),
+        ("https://user:hunter2@a.example/", "holds credentials that others can see; put them into EDGEFACE_WEBHOOK_T"),
         ("https://a.example/a b", "holds spaces"),
         ("https://a.example/\r\nX: y", "holds spaces"),
         ("https://ä.example/", "holds spaces or other characters"),

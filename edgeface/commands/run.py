@@ -1,6 +1,5 @@
 """`edgeface run`: the camera loop."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -88,8 +88,8 @@ class HookSink:
 
     What is known about the event goes into the environment (EDGEFACE_EVENT, EDGEFACE_IDENTITY, EDGEFACE_SCORE, ...;
     what is not known is not set) and as one line of JSON to standard input. Nothing of it becomes part of the command
-    line, so that no name can change what is run. Variables of this process that begin with EDGEFACE_ are not handed on, as some
-    hold secrets. What commands print goes to standard error.
+    line, so that no name can change what is run. Variables of this process that begin with EDGEFACE_ are not handed
+    on, as some hold secrets. What commands print goes to standard error.
 
     Args:
         commands: program and arguments by event.
