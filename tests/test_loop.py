@@ -432,6 +432,19 @@ def test_the_summary_says_how_far_each_sink_has_come():
     assert facts["sinks"] == [{"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "error": None}]
 
 
+def test_what_waits_for_a_disk_is_tried_again_though_nothing_happens(monkeypatch):
+    class Counting(ListSink):
+        tries = 0
+
+        def catch_up(self):
+            self.tries += 1
+
+    monkeypatch.setattr("edgeface.runtime.events._CATCH_UP_S", 0.0)
+    world, sink = World(still(frames=9)), Counting()
+    run(world.source(), world, world, People(alice=ALICE), SETTINGS, [sink])
+    assert (names(sink.events), sink.tries) == ([("no_face", None, None)], 9)
+
+
 def test_the_picture_says_how_many_people_there_are_and_what_runs():
     notes = []
 
