@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from edgeface.errors import ConfigError
 from edgeface.runtime.comparison import Comparison
 from edgeface.runtime.decision import DecisionSettings, decide
-from edgeface.runtime.events import Event, FanOut, LinesSink, ListSink, SinkState, decision_event
+from edgeface.runtime.events import Event, FanOut, ListSink, SinkState, decision_event
 from edgeface.runtime.matching import Match
 from edgeface.runtime.quality import Quality
 from edgeface.runtime.sinks.file import FileSink
+from edgeface.runtime.sinks.lines import LinesSink
 from edgeface.runtime.tracker import Track
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,7 +251,8 @@ def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
 def test_standard_output_whose_reader_has_gone_ends_without_noise():
     program = (
         "import sys, datetime, time\n"
-        "from edgeface.runtime.events import Event, LinesSink\n"
+        "from edgeface.runtime.events import Event\n"
+        "from edgeface.runtime.sinks.lines import LinesSink\n"
         "sink = LinesSink(sys.stdout)\n"
         "event = Event(datetime.datetime.now(datetime.UTC), 'no_face')\n"
         "try:\n"

@@ -215,7 +215,7 @@ def test_a_server_that_is_down_is_tried_again(server, hook):
 @pytest.mark.parametrize("drips", [False, True])
 def test_a_server_that_hangs_or_drips_is_left_after_the_time(server, drips):
     release = threading.Event()
-    dripped = []
+    dripped: list[int] = []
 
     def hang(handler):
         while drips and len(dripped) < 1000 and not release.wait(0.005):

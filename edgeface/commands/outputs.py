@@ -138,7 +138,7 @@ class Outputs:
 
     def __init__(self, options: OutputOptions) -> None:
         from edgeface.errors import ConfigError
-        from edgeface.runtime.events import LinesSink
+        from edgeface.runtime.sinks.lines import LinesSink
 
         self.sinks: list[EventSink] = []
         """For the loop."""
