@@ -135,7 +135,7 @@ def test_beyond_its_size_the_oldest_go_refused_ones_first(tmp_path, caplog):
     outbox.close()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(["add", "done", "refuse", "reopen", "full", "room"]), max_size=25))
 def test_whatever_happens_nothing_is_lost_and_the_order_stays(tmp_path_factory, steps):
     path = tmp_path_factory.mktemp("outbox") / "o"

@@ -69,6 +69,7 @@ def test_what_cannot_be_delivered_waits_for_the_next_run(server, tmp_path, monke
         states = write(outputs)
     assert (states["webhook"].sent, states["webhook"].waiting, states["webhook"].lost) == (0, 3, 0)
     assert states["file"].sent == 3
+    assert f"3 events for http://127.0.0.1:{server.port} wait in {outbox}" in caplog.text
 
     server.answers.clear()
     server.requests.clear()

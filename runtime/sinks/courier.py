@@ -178,6 +178,8 @@ class Courier:
             self._thread.join(1.0)
         if not self._thread.is_alive():
             self._transport.close()
+        if waiting := self._outbox.count(self._transport.kind, self._after):
+            logger.warning("%d events for %s wait in %s", waiting, self._transport.place, self._outbox.path)
 
     def step(self) -> float | None:
         """Try the next letter if it is time.
