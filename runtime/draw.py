@@ -1,7 +1,7 @@
 """The picture that people see: boxes, names and numbers over the frame, readable at any resolution."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,13 +54,14 @@ class Overlay:
         # What they lack is drawn as a question mark.
         self._font = cv2.FontFace("sans")
 
-    def draw(self, image: npt.NDArray[np.uint8], faces: Sequence[FaceView], status: str = "") -> None:
+    def draw(self, image: npt.NDArray[np.uint8], faces: Sequence[FaceView], status: Sequence[str] = ()) -> None:
         """Draw boxes, landmarks and labels into a picture, in place.
 
         Args:
             image: (H, W, 3) uint8 RGB, contiguous and writable.
             faces: in any order; a label that would hide another one is moved.
-            status: a line for the upper left corner, for example frame time and rate.
+            status: lines for the upper left corner, see `status_lines`; those that are too wide are broken where they
+                have two spaces, and those that would take more than a third of the height are left out.
         """
         pen = _Pen(image, self._font)
         for face in faces:
@@ -70,6 +71,24 @@ class Overlay:
         for face in sorted(faces, key=lambda face: -float(face.box[3])):
             others = [_corners(other.box) for other in faces if other is not face]
             taken.append(pen.label(face, taken, others))
+
+
+def status_lines(
+    ms: Mapping[str, float], total_ms: float, fps: float | None, faces: int, note: str = ""
+) -> tuple[str, ...]:
+    """Return what the corner says: how fast, `note` (what runs, who is known), and where the time goes.
+
+    Args:
+        ms: milliseconds by stage, each as it last was.
+        total_ms: of this frame so far.
+        fps: frames a second, None if that is not known yet.
+        faces: in this frame.
+        note: its parts separated by two spaces.
+    """
+    rate = "" if fps is None else f"  {fps:.1f} fps"
+    first = f"{total_ms:.1f} ms{rate}  {faces} face{'' if faces == 1 else 's'}"
+    stages = "  ".join(f"{stage} {value:.1f}" for stage, value in ms.items())
+    return tuple(line for line in (first, note, stages) if line)
 
 
 def caption(decision: Decision) -> tuple[str, ...]:
@@ -144,11 +163,26 @@ class _Pen:
         top = min(max(0, y), max(0, self.height - height))
         return left, top, left + width, top + height
 
-    def status(self, text: str) -> Rectangle:
-        text = self._fit(printable(text))
-        place = (0, 0, self._text_width(text) + 2 * self.pad, self._line_height() + self.pad)
-        self._write([text], place, _PANEL, _WHITE)
+    def status(self, lines: Sequence[str]) -> Rectangle:
+        broken = [part for line in lines for part in self._break(printable(line))]
+        room = max(1, (self.height // 3 - self.pad) // self._line_height())
+        texts = [self._fit(line) for line in broken[:room]]
+        width = max(self._text_width(line) for line in texts) + 2 * self.pad
+        place = (0, 0, width, len(texts) * self._line_height() + self.pad)
+        self._write(texts, place, _PANEL, _WHITE)
         return place
+
+    def _break(self, line: str) -> list[str]:
+        """Break a line that is wider than the picture where it has two spaces."""
+        first, *rest = line.split("  ")
+        lines = [first]
+        for part in rest:
+            longer = f"{lines[-1]}  {part}"
+            if self._text_width(longer) <= self.width - 2 * self.pad:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+        return lines
 
     def _nearest_room(self, place: Rectangle, taken: Sequence[Rectangle]) -> Rectangle:
         """Move a place up or down until it hides nothing; where there is no room at all it stays."""

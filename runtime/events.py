@@ -1,16 +1,14 @@
 """What the loop says to the world: one JSON object a line, and the places where the lines go."""
 
-import contextlib
 import json
 import logging
-import os
+import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final, Literal, Protocol, TextIO
+from typing import Any, Final, Literal, Protocol
 
-from edgeface.errors import ConfigError
 from edgeface.runtime.decision import Decision
 from edgeface.runtime.quality import Quality
 from edgeface.runtime.tracker import Track
@@ -20,6 +18,11 @@ logger = logging.getLogger(__name__)
 EventName = Literal["match", "unknown", "rejected", "no_face", "lost", "camera_lost", "camera_back", "error"]
 
 _DIGITS: Final = 6
+_CATCH_UP_S: Final = 1.0  # between two tries to write what could not be written
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Event:
         latency_ms: time by stage from the arrival of the frame to this event, and their `total`; `read` is the wait
             for the frame and not part of it.
         why: nobody was recognised, or something failed.
+        snapshot: file name of the picture of this moment, in the folder for snapshots.
+        id: unlike that of any other event, so that who gets an event twice can tell.
     """
 
     time: datetime
@@ -63,10 +68,13 @@ class Event:
     liveness: float | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
+    snapshot: str | None = None
+    id: str = field(default_factory=_new_id)
 
     def to_json(self) -> str:
         """Return one line without its end: JSON in ASCII, so that no terminal or log can garble a name."""
         values = {
+            "id": self.id,
             "time": self.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "event": self.event,
             "frame": self.frame,
@@ -83,6 +91,7 @@ class Event:
             "liveness": _rounded(self.liveness),
             "latency_ms": {stage: round(ms, 3) for stage, ms in self.latency_ms.items()},
             "why": self.why,
+            "snapshot": self.snapshot,
         }
         return json.dumps(values, allow_nan=False)
 
@@ -96,6 +105,7 @@ def decision_event(
     track: Track,
     quality: Quality | None,
     latency_ms: Mapping[str, float],
+    snapshot: str | None = None,
 ) -> Event:
     """Return the event for what is known about a track."""
     return Event(
@@ -114,7 +124,40 @@ def decision_event(
         quality=quality,
         latency_ms=latency_ms,
         why=decision.why,
+        snapshot=snapshot,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """How far a sink has come in this run.
+
+    Attributes:
+        name: what to call it; holds no credentials.
+        sent: events that arrived where they should.
+        waiting: events that are kept and will be tried again, some perhaps from an earlier run.
+        refused: events that were answered with a no, such as an HTTP status 400 or a command that failed.
+        lost: events that are nowhere any more.
+        error: what failed last, if what came after it has not worked yet.
+    """
+
+    name: str
+    sent: int = 0
+    waiting: int = 0
+    refused: int = 0
+    lost: int = 0
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state for `json.dumps`."""
+        return {
+            "name": self.name,
+            "sent": self.sent,
+            "waiting": self.waiting,
+            "refused": self.refused,
+            "lost": self.lost,
+            "error": self.error,
+        }
 
 
 class EventSink(Protocol):
@@ -125,8 +168,16 @@ class EventSink(Protocol):
 
         Raises:
             BrokenPipeError: nobody listens any more, and that is why the run should end.
-            OSError: this event could not be written; the next one may be.
+            OSError: this event could not be written and is not kept; the next one may be.
         """
+        ...
+
+    def catch_up(self) -> None:
+        """Try again what could not be written and is kept. Cheap: it is called about once a second."""
+        ...
+
+    def state(self) -> SinkState:
+        """Return how far it has come; also after `close`."""
         ...
 
     def close(self) -> None:
@@ -145,99 +196,31 @@ class ListSink:
         """Append the event."""
         self.events.append(event)
 
+    def catch_up(self) -> None:
+        """Nothing ever waits."""
+
+    def state(self) -> SinkState:
+        """Count the events."""
+        return SinkState("memory", sent=len(self.events))
+
     def close(self) -> None:
         """Keep everything."""
 
 
-class LinesSink:
-    """Writes lines to an open text stream, flushed one by one; standard output, as a rule.
-
-    When the reader has gone (`| head`), the stream's descriptor is turned to the null device: what is printed later,
-    and Python's own flush at the end, then go nowhere instead of failing.
-
-    Args:
-        stream: where lines go.
-        render: turns an event into a line, or None to leave it out; JSON by default.
-    """
-
-    def __init__(self, stream: TextIO, render: Callable[[Event], str | None] = Event.to_json) -> None:
-        self._stream = stream
-        self._render = render
-
-    def write(self, event: Event) -> None:
-        """Write and flush one line; BrokenPipeError once the reader has gone or the stream is closed."""
-        if self._stream.closed:
-            raise BrokenPipeError("the stream for events is closed")
-        try:
-            line = self._render(event)
-            if line is not None:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-        except BrokenPipeError:
-            with contextlib.suppress(OSError):  # not every stream has a descriptor
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, self._stream.fileno())
-                os.close(null)
-            raise
-
-    def close(self) -> None:
-        """Leave the stream open: it belongs to the caller."""
-
-
-class FileSink:
-    """Appends lines to a file. Each is one write to the system, so a crash loses none that came before.
-
-    Args:
-        path: made if it does not exist, with its folders.
-
-    Raises:
-        ConfigError: the file cannot be opened for writing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Names and times of people are nobody else's business.
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise ConfigError(f"events cannot be written to {path}: {error.strerror}; give another file") from error
-        self.path = path
-        self._is_torn = False
-        self._is_open = True
-
-    def write(self, event: Event) -> None:
-        """Append one line. After a write that stopped half way, the next one starts a new line.
-
-        Raises:
-            OSError: the disk is full or failing, or the sink is closed.
-        """
-        if not self._is_open:
-            raise OSError(f"{self.path} is closed")
-        line = ("\n" if self._is_torn else "") + event.to_json() + "\n"
-        data = line.encode()
-        written = os.write(self._descriptor, data)
-        self._is_torn = written < len(data)
-        if self._is_torn:
-            raise OSError(f"only {written} of {len(data)} bytes could be written; the disk may be full")
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-        if self._is_open:
-            self._is_open = False
-            os.close(self._descriptor)
-
-
 class FanOut:
-    """Hands each event to several sinks. One that fails is logged once and tried again: a disk may have room later."""
+    """Hands each event to several sinks. One that fails is logged once and tried again: a disk may have room later.
 
-    def __init__(self, sinks: Sequence[EventSink]) -> None:
+    Args:
+        sinks: in the order in which they are served.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, sinks: Sequence[EventSink], clock: Callable[[], float] = time.monotonic) -> None:
         self._sinks = tuple(sinks)
         self._failures = [0] * len(self._sinks)
-
-    @property
-    def failures(self) -> int:
-        """Events that some sink did not take."""
-        return sum(self._failures)
+        self._errors: list[str | None] = [None] * len(self._sinks)
+        self._clock = clock
+        self._next_s = clock() + _CATCH_UP_S
 
     def write(self, event: Event) -> None:
         """Hand the event to all sinks, then raise BrokenPipeError if one of them said so."""
@@ -245,15 +228,29 @@ class FanOut:
         for row, sink in enumerate(self._sinks):
             try:
                 sink.write(event)
+                self._errors[row] = None
             except BrokenPipeError as error:
                 broken = error
             except OSError as error:
                 if not self._failures[row]:
-                    place = getattr(sink, "path", type(sink).__name__)
-                    logger.warning("event not written to %s: %s; trying again with the next", place, error)
+                    logger.warning("event not written to %s: %s; trying with the next", sink.state().name, error)
                 self._failures[row] += 1
+                self._errors[row] = str(error)
         if broken is not None:
             raise broken
+
+    def catch_up(self) -> None:
+        """Let the sinks try again what they keep, about once a second however often it is called."""
+        if self._clock() >= self._next_s:
+            self._next_s = self._clock() + _CATCH_UP_S
+            for sink in self._sinks:
+                sink.catch_up()
+
+    def states(self) -> tuple[SinkState, ...]:
+        """Return how far each sink has come, with what it did not take as lost."""
+        rows = zip(self._sinks, self._failures, self._errors, strict=True)
+        states = ((sink.state(), failures, error) for sink, failures, error in rows)
+        return tuple(replace(s, lost=s.lost + failures, error=s.error or error) for s, failures, error in states)
 
     def close(self) -> None:
         """Close all sinks."""

@@ -19,6 +19,7 @@ from edgeface.runtime.frames import Frame, FrameSource
 from edgeface.runtime.pictures import Pictures, Recorder, Screen
 from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Limit, Templates
 from edgeface.runtime.quality import QualitySettings
+from edgeface.runtime.snapshots import Snapshots
 from edgeface.runtime.summary import Ended, Summary
 from edgeface.runtime.timing import Laps, StageTimes
 from edgeface.runtime.tracker import Track, TrackerSettings
@@ -73,12 +74,14 @@ def run(
     limit: Limit | None = None,
     recorder: Callable[[tuple[int, int]], Recorder] | None = None,
     window: Screen | None = None,
+    snapshots: Snapshots | None = None,
+    note: str = "",
     stop: threading.Event | None = None,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
 
     What goes wrong while it runs is not raised but told in an event and returned in the summary. Recorder and window
-    are closed; source, gallery and sinks belong to the caller.
+    are closed; source, gallery, sinks and snapshots belong to the caller.
 
     Args:
         source: gives the frames; they are only read.
@@ -90,6 +93,8 @@ def run(
         limit: says which threshold the gallery needs as it is, instead of the one in `settings`.
         recorder: opens a recorder for pictures of (width, height); called with the size of the first frame.
         window: shows the pictures.
+        snapshots: keeps pictures of decisions.
+        note: what runs, for the pictures; the number of people is added.
         stop: ends the run when it is set, after the frame in work.
 
     Raises:
@@ -100,7 +105,13 @@ def run(
     if settings.stills:
         decision = replace(decision, votes=1, window=1, hold=1)
     pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker, limit)
-    loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window))
+
+    def whole_note() -> str:
+        count = len(pipeline.people)
+        people = f"{count} person" if count == 1 else f"{count} people"
+        return f"{people}  {note}" if note else people
+
+    loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window, whole_note), snapshots)
     return loop.run(stop or threading.Event())
 
 
@@ -114,12 +125,14 @@ class _Loop:
         settings: RunSettings,
         sinks: FanOut,
         pictures: Pictures,
+        snapshots: Snapshots | None,
     ) -> None:
         self.source = source
         self.pipeline = pipeline
         self.settings = settings
         self.sinks = sinks
         self.pictures = pictures
+        self.snapshots = snapshots
         self.times = StageTimes()
         self.decisions: Counter[str] = Counter()
         self.frames = 0
@@ -153,7 +166,7 @@ class _Loop:
             tracks=self.pipeline.tracks,
             decisions=dict(self.decisions),
             failures=self.failures,
-            lost_events=self.sinks.failures,
+            sinks=self.sinks.states(),
             threshold=self.pipeline.settings.threshold,
             fmr=self.pipeline.settings.fmr,
             limit=self.pipeline.limit,
@@ -194,6 +207,8 @@ class _Loop:
                 laps.mark("read")
                 found, tracks = self.pipeline.process(frame, laps)
                 self.failures_in_a_row, self.last_failure = 0, None
+                if self.snapshots is not None:
+                    self.snapshots.see(frame.image, frame.index, frame.time_s, self._views(found, tracks))
             except (GalleryError, SourceError):
                 raise
             except Exception as error:  # one bad frame must not close the door for good
@@ -201,6 +216,7 @@ class _Loop:
             self._tell_answers(laps)
             if frame is not None:
                 self._tell_whether_empty(laps)
+            self.sinks.catch_up()
             laps.mark("events")
             goes_on = frame is None or not self.pictures.wanted or self._draw(frame, found, tracks, laps)
             if self.settings.stills:
@@ -220,14 +236,19 @@ class _Loop:
             name: EventName = "lost" if answer.is_last or state == "pending" else state
             if name != "lost":
                 self.decisions[name] += 1
+            now = datetime.now(UTC)
+            snapshot = None
+            if self.snapshots is not None and self.last_index is not None:
+                snapshot = self.snapshots.take(name, self.last_index, answer.track.id, now)
             event = decision_event(
                 name,
                 answer.decision,
-                time=datetime.now(UTC),
+                time=now,
                 frame=self.last_index,
                 track=answer.track,
                 quality=answer.quality,
                 latency_ms=_latency_ms(laps),
+                snapshot=snapshot,
             )
             self.sinks.write(event)
 
@@ -257,11 +278,13 @@ class _Loop:
             ) from error
 
     def _draw(self, frame: Frame, found: Detections, tracks: tuple[Track, ...], laps: Laps) -> bool:
-        views = [
+        return self.pictures.show(frame.image, self._views(found, tracks), laps)
+
+    def _views(self, found: Detections, tracks: tuple[Track, ...]) -> list[FaceView]:
+        return [
             FaceView(track.id, found.boxes[row], found.landmarks[row], self.pipeline.decision(track.id))
             for row, track in enumerate(tracks)
         ]
-        return self.pictures.show(frame.image, views, laps)
 
 
 def _latency_ms(laps: Laps | None) -> dict[str, float]:

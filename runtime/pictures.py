@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.runtime.draw import FaceView, Overlay
+from edgeface.runtime.draw import FaceView, Overlay, status_lines
 from edgeface.runtime.timing import Laps
 
 Image = npt.NDArray[np.uint8]
@@ -42,12 +42,19 @@ class Screen(Protocol):
 class Pictures:
     """Draws the frames for a recorder and a window; does nothing where there is neither."""
 
-    def __init__(self, open_recorder: Callable[[tuple[int, int]], Recorder] | None, window: Screen | None) -> None:
+    def __init__(
+        self,
+        open_recorder: Callable[[tuple[int, int]], Recorder] | None,
+        window: Screen | None,
+        note: Callable[[], str] = lambda: "",
+    ) -> None:
         self.wanted = open_recorder is not None or window is not None
         self._open_recorder = open_recorder
         self._recorder: Recorder | None = None
         self._window = window
         self._overlay = Overlay() if self.wanted else None
+        self._note = note
+        self._ms: dict[str, float] = {}  # by stage, each as it last was: many do not run in every frame
         self._last_s: float | None = None
         self._interval_s = 0.0
 
@@ -58,12 +65,12 @@ class Pictures:
             weight = _SMOOTHING if self._interval_s else 1.0
             self._interval_s += weight * (now_s - self._last_s - self._interval_s)
         self._last_s = now_s
-        rate = f"  {1 / self._interval_s:.1f} fps" if self._interval_s else ""
-        count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+        self._ms.update(laps.ms)
         # A source may hand out the same array again, and a face with a box through it is another face.
         image = image.copy()
         if self._overlay is not None:
-            self._overlay.draw(image, faces, f"{laps.total_ms:.1f} ms{rate}  {count}")
+            fps = 1 / self._interval_s if self._interval_s else None
+            self._overlay.draw(image, faces, status_lines(self._ms, laps.total_ms, fps, len(faces), self._note()))
         laps.mark("draw")
         if self._open_recorder is not None:
             if self._recorder is None:
@@ -71,6 +78,7 @@ class Pictures:
             self._recorder.write(image)
         goes_on = self._window is None or self._window.show(image)
         laps.mark("output")
+        self._ms.update((stage, laps.ms[stage]) for stage in ("draw", "output"))
         return goes_on
 
     def close(self) -> None:

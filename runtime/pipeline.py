@@ -127,6 +127,11 @@ class FramePipeline:
         return self._judge.settings
 
     @property
+    def people(self) -> tuple[str, ...]:
+        """Who is known by now."""
+        return self._people.names
+
+    @property
     def sees_somebody(self) -> bool:
         """Whether a face is in view, or was until a moment ago."""
         return bool(self._tracker.tracks)

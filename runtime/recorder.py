@@ -28,7 +28,10 @@ CODECS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class VideoRecorder:
-    """A video of fixed size. A hidden file until it is closed, then complete and under its own name.
+    """A video of fixed size. Named `STEM.HEX.partial.ENDING` until it is closed, then complete and under its own name.
+
+    After a crash or kill -9 a partial .mkv or .avi can be played, but for the last half megabyte, which OpenCV keeps in
+    memory; a partial .mp4 or .mov cannot, as these have their index at the end.
 
     Args:
         path: where to write; the ending picks the format, see `CODECS`. An old file is replaced at the end.
@@ -53,7 +56,7 @@ class VideoRecorder:
         self.size_wh = (size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2)
         self.frames = 0
         """Frames written so far."""
-        self._temporary = path.absolute().with_name(f".{path.stem}.{secrets.token_hex(4)}{suffix}")
+        self._temporary = path.absolute().with_name(f"{path.stem}.{secrets.token_hex(4)}.partial{suffix}")
         self._writer = self._open(round(fps, 3))
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:
@@ -71,29 +74,38 @@ class VideoRecorder:
         """Finish the file and give it its name; without a frame there is no file. May be called again.
 
         Raises:
-            SourceError: the file could not be finished, for example because the disk is full; it is removed.
+            SourceError: the file could not be finished, for example because the disk is full. What can be played of it
+                is kept under its partial name, which the message says; the rest is removed.
         """
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
+        keep = False
         try:
             if self.frames == 0:
                 logger.warning("no frame was recorded, so %s is not written", self.path)
                 return
-            if not self._is_complete():
+            plays, is_complete = self._read_back()
+            if not is_complete:
+                keep = plays
+                kept = f"what can be played is in {self._temporary.name}" if plays else "nothing of it can be played"
                 raise SourceError(
-                    f"video {self.path} could not be finished after {self.frames} frames; "
+                    f"video {self.path} could not be finished after {self.frames} frames and {kept}; "
                     "check that the disk is not full"
                 )
             with self._temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self._temporary, self.path)
         except OSError as error:
-            raise SourceError(f"video {self.path} cannot be written: {error.strerror}") from error
+            keep = True
+            raise SourceError(
+                f"video {self.path} cannot be written: {error.strerror}; it is in {self._temporary.name}"
+            ) from error
         finally:
-            with contextlib.suppress(OSError):
-                self._temporary.unlink(missing_ok=True)
+            if not keep:
+                with contextlib.suppress(OSError):
+                    self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -124,12 +136,13 @@ class VideoRecorder:
             f"(tried {', '.join(codecs)}); try .avi, or another size"
         )
 
-    def _is_complete(self) -> bool:
-        """Read the file back: OpenCV reports no failed write, but then the index at the end is missing."""
+    def _read_back(self) -> tuple[bool, bool]:
+        """Tell whether the file plays at all and in whole; OpenCV reports no failed write, but then the index lacks."""
         capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
         try:
+            plays = bool(capture.grab())
             # Some formats give the count as length times rate, which may be off by one.
-            return bool(capture.grab()) and capture.get(cv2.CAP_PROP_FRAME_COUNT) > self.frames - 2
+            return plays, plays and capture.get(cv2.CAP_PROP_FRAME_COUNT) > self.frames - 2
         finally:
             capture.release()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeface.errors import EdgefaceError
+from edgeface.runtime.events import SinkState
 from edgeface.runtime.limits import OperatingThreshold
 from edgeface.runtime.timing import Percentiles
 
@@ -24,7 +25,7 @@ class Summary:
         tracks: faces followed over time.
         decisions: how often `match`, `unknown` and `rejected` were told.
         failures: frames that could not be processed.
-        lost_events: events that a sink could not take.
+        sinks: how far each sink of events has come.
         threshold: cosine that faces were held against at the end.
         fmr: false match rate of one comparison at that threshold, if known.
         stage_ms: percentiles by stage, over the frames in which the stage ran. `read` is the wait for a frame and not
@@ -41,7 +42,7 @@ class Summary:
     tracks: int
     decisions: dict[str, int]
     failures: int
-    lost_events: int
+    sinks: tuple[SinkState, ...]
     threshold: float
     fmr: float | None
     stage_ms: dict[str, Percentiles]
@@ -51,6 +52,11 @@ class Summary:
     def fps(self) -> float:
         """Frames a second over the whole run."""
         return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def lost_events(self) -> int:
+        """Events that some sink neither wrote nor keeps."""
+        return sum(sink.lost for sink in self.sinks)
 
     def to_json(self) -> dict[str, Any]:
         """Return the last line of a run's events, for `json.dumps`."""
@@ -67,6 +73,7 @@ class Summary:
             "decisions": self.decisions,
             "failures": self.failures,
             "lost_events": self.lost_events,
+            "sinks": [sink.to_json() for sink in self.sinks],
             "threshold": round(self.threshold, 6),
             "fmr": self.fmr,
             "fpir": None if self.limit is None else self.limit.fpir,

@@ -212,6 +212,24 @@ class TestRecognition:
         assert {e["identity"] for e in events if e["event"] == "match"} == {"Ada"}
         assert [json.loads(line) for line in (tmp_path / "e").read_text().splitlines()] == events
 
+        more = ["--events", tmp_path / "f", "--snapshots", tmp_path / "shots", "--record", tmp_path / "out.avi"]
+        more += ["--on-match", "sh -c 'cat >> \"$0\"' " + str(tmp_path / "hooked")]
+        result = run("run", "--source", portraits, *options, "--threshold", "0", "--json", *more)
+        assert result.exit_code == 0, result.output
+        *events, summary = [json.loads(line) for line in result.stdout.splitlines()]
+        matches = [event for event in events if event["event"] == "match"]
+        assert sorted((tmp_path / "hooked").read_text().splitlines()) == sorted(json.dumps(m) for m in matches)
+        assert sorted(p.name for p in (tmp_path / "shots").iterdir()) == sorted(m["snapshot"] for m in matches)
+        assert {sink["name"].split()[0]: sink["sent"] for sink in summary["sinks"]} == {
+            "standard": len(events),
+            "hooks": len(matches),
+            "file": len(events),
+            "recording": 3,
+            "snapshots": len(matches),
+        }
+        spoken = run("run", "--source", portraits, *options, "--threshold", "0", "--events", tmp_path / "f").stdout
+        assert re.search(rf"^file {tmp_path}/f +{len(events)} +0 +0 +0$", spoken, re.MULTILINE), spoken
+
         fails("no camera|camera 7", "run", "--camera", "7", *options)
         fails("no file or folder", "run", "--source", tmp_path / "none.mp4", *options)
         fails("claim|nobody", "run", "--source", portraits, *options, "--claim", "Eve")

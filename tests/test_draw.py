@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edgeface.faces import TEMPLATE
 from edgeface.runtime.comparison import Comparison
 from edgeface.runtime.decision import Decision, DecisionSettings, decide
-from edgeface.runtime.draw import COLOURS, FaceView, Overlay, caption, printable
+from edgeface.runtime.draw import COLOURS, FaceView, Overlay, caption, printable, status_lines
 from edgeface.runtime.matching import Match
 
 OVERLAY = Overlay()
@@ -99,7 +99,7 @@ def test_the_colour_of_the_box_says_the_state(state, colour):
 def test_a_label_takes_the_same_share_of_any_picture(width, height):
     image = grey(height, width)
     size = min(width, height) // 4
-    OVERLAY.draw(image, [view(width // 3, height // 2, size)], "12.3 ms  30.0 fps  1 face")
+    OVERLAY.draw(image, [view(width // 3, height // 2, size)], ["12.3 ms  30.0 fps  1 face"])
 
     share = area(image, COLOURS["match"]) / (min(height / 36, width / 28) ** 2)
     assert share > 8  # letters high, letters wide
@@ -111,7 +111,7 @@ def test_a_label_takes_the_same_share_of_any_picture(width, height):
 def test_a_label_at_the_edge_stays_in_the_picture_and_labels_do_not_hide_each_other():
     image = grey(480, 640)
     faces = [view(-30, -20, 90), view(600, 5, 80, UNKNOWN), view(590, 450, 80), view(300, 200, 60), view(310, 205, 60)]
-    OVERLAY.draw(image, faces, "status")
+    OVERLAY.draw(image, faces, ["status"])
     # Five labels: each is a filled rectangle, found as one region of its colour without holes.
     mask = (image == np.array(COLOURS["match"], np.uint8)).all(axis=2).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 9), np.uint8))
@@ -125,7 +125,7 @@ def test_a_label_at_the_edge_stays_in_the_picture_and_labels_do_not_hide_each_ot
     st.integers(1, 300),
     st.integers(1, 300),
     st.lists(st.tuples(st.integers(-500, 500), st.integers(-500, 500), st.integers(0, 600)), max_size=5),
-    st.text(max_size=20),
+    st.lists(st.text(max_size=20), max_size=4),
 )
 def test_nothing_breaks_whatever_the_picture(height, width, places, status):
     image = grey(height, width)
@@ -137,3 +137,59 @@ def test_without_faces_and_status_the_picture_stays_as_it_is():
     image = grey(100, 100)
     OVERLAY.draw(image, [])
     assert (image == 128).all()
+
+
+# --- the corner
+
+PANEL = (24, 26, 30)
+MS = {"read": 12.04, "detect": 21.3, "track": 0.1, "align": 0.31, "embed": 5.8, "match": 0.0, "decide": 0.0,
+      "events": 0.2, "draw": 3.1, "output": 8.8}  # fmt: skip
+
+
+def test_the_corner_says_how_fast_what_runs_and_where_the_time_goes():
+    assert status_lines(MS, 27.85, 24.96, 1, "3 people  int8 on cpu") == (
+        "27.9 ms  25.0 fps  1 face",
+        "3 people  int8 on cpu",
+        "read 12.0  detect 21.3  track 0.1  align 0.3  embed 5.8  match 0.0  decide 0.0  events 0.2  draw 3.1"
+        "  output 8.8",
+    )
+    assert status_lines({}, 0.0, None, 0) == ("0.0 ms  0 faces",)
+
+
+def panel(image):
+    """Right and lower edge of the panel."""
+    ys, xs = np.nonzero((image == np.array(PANEL, np.uint8)).all(axis=2))
+    return int(xs.max()) + 1, int(ys.max()) + 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (640, 480), (1920, 1080), (1080, 1920)])
+def test_the_corner_is_readable_and_leaves_the_picture_at_any_size(width, height):
+    written = []
+    put = cv2.putText
+    image = grey(height, width)
+
+    def noted(picture, text, *rest):
+        written.append((text, *rest))
+        return put(picture, text, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "putText", noted)
+        OVERLAY.draw(image, [], status_lines(MS, 27.85, 24.96, 1, "3 people  int8 on cpu"))
+    right, bottom = panel(image)
+    assert right <= width
+    assert bottom <= height / 3 + 1
+    texts = [text for text, *_ in written]
+    assert texts[:2] == ["27.9 ms  25.0 fps  1 face", "3 people  int8 on cpu"]
+    assert "  ".join(texts[2:]) == "  ".join(f"{stage} {ms:.1f}" for stage, ms in MS.items())  # broken, not cut
+    assert all(size >= max(9, min(width, height) / 40) for _, _, _, _, size, _ in written)
+    lines = [y for _, (_, y), *_ in written]
+    assert all(below - above >= size for above, below, (*_, size, _) in zip(lines, lines[1:], written, strict=False))
+
+
+def test_what_would_take_more_than_a_third_of_the_picture_is_left_out():
+    image = grey(240, 320)
+    OVERLAY.draw(image, [], [f"line {number}" for number in range(100)])
+    assert panel(image)[1] <= 80
+    image = grey(60, 900)
+    OVERLAY.draw(image, [], ["x" * 500])
+    assert panel(image)[0] <= 900

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from edgeface.errors import ConfigError
 from edgeface.runtime.comparison import Comparison
 from edgeface.runtime.decision import DecisionSettings, decide
-from edgeface.runtime.events import Event, FanOut, FileSink, LinesSink, ListSink, decision_event
+from edgeface.runtime.events import Event, FanOut, ListSink, SinkState, decision_event
 from edgeface.runtime.matching import Match
 from edgeface.runtime.quality import Quality
+from edgeface.runtime.sinks.file import FileSink
+from edgeface.runtime.sinks.lines import LinesSink
 from edgeface.runtime.tracker import Track
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,9 +38,12 @@ def test_an_event_has_exactly_the_documented_fields():
         track=Track(2, np.array([10, 20.26, 30, 40], np.float32), 0.0, 1.0),
         quality=Quality(80.04, 0.25, 130.0, -3.0, 1.0),
         latency_ms={"detect": 4.0, "total": 9.12345},
+        snapshot="a.jpg",
     )
 
+    assert uuid.UUID(event.id).version == 4
     assert json.loads(event.to_json()) == {
+        "id": event.id,
         "time": "2026-11-23T18:05:09.123Z",
         "event": "match",
         "frame": 7,
@@ -54,7 +60,12 @@ def test_an_event_has_exactly_the_documented_fields():
         "liveness": None,
         "latency_ms": {"detect": 4.0, "total": 9.123},
         "why": None,
+        "snapshot": "a.jpg",
     }
+
+
+def test_no_two_events_have_the_same_id():
+    assert len({Event(TIME, "no_face").id for _ in range(1000)}) == 1000
 
 
 @given(st.text(max_size=30), st.floats(-1, 1))
@@ -85,34 +96,145 @@ def test_a_file_that_cannot_be_opened_is_a_clear_error(tmp_path):
         FileSink(tmp_path)
 
 
-def test_after_a_torn_write_the_next_line_is_whole(tmp_path, monkeypatch):
+def lines_of(path):
+    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+
+
+def numbered(count, start=0):
+    return [Event(TIME, "no_face", frame) for frame in range(start, start + count)]
+
+
+def test_a_torn_write_is_taken_back_and_the_event_written_later(tmp_path, monkeypatch, caplog):
     path = tmp_path / "events.jsonl"
     sink = FileSink(path)
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
-    with pytest.raises(OSError, match="only 10 of"):
-        sink.write(PLAIN)
+    for event in numbered(3):
+        sink.write(event)
+    assert path.read_bytes() == b""
+    assert (sink.state().sent, sink.state().waiting) == (0, 3)
+    assert "only 10 of" in str(sink.state().error)
     monkeypatch.undo()
-    sink.write(PLAIN)
+    sink.write(Event(TIME, "no_face", 3))
     sink.close()
 
-    assert path.read_text().splitlines() == [PLAIN.to_json()[:10], PLAIN.to_json()]
+    assert lines_of(path) == [0, 1, 2, 3]
+    size = len(path.read_bytes().splitlines(keepends=True)[0])
+    assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
+        f"only 10 of {size} bytes could be written; the disk may be full; they are kept for later",
+        f"events are written to {path} again",
+    ]
+
+
+def test_half_a_line_of_a_power_cut_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"id": "1')
+    sink = FileSink(path)
+    sink.write(PLAIN)
+    sink.close()
+    assert path.read_text().splitlines() == ['{"id": "1', PLAIN.to_json()]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_logged_once_and_the_other_sinks_go_on(caplog):
     kept = ListSink()
-    fan = FanOut([FileSink(Path("/dev/full")), kept])
+    fan = FanOut([FileSink(Path("/dev/full"), memory=2), kept])
     with caplog.at_level(logging.WARNING):
-        for _ in range(3):
+        for _ in range(5):
             fan.write(PLAIN)
-    fan.close()
-
-    assert kept.events == [PLAIN] * 3
-    assert fan.failures == 3
-    assert len(caplog.records) == 1
+    full, memory = fan.states()
+    assert (full.sent, full.waiting, full.lost) == (0, 2, 3)
+    assert memory == SinkState("memory", sent=5)
+    assert len(caplog.records) == 2  # that it is full, and that the bound is passed
     assert "/dev/full" in caplog.text
     assert "No space left" in caplog.text
+    fan.close()
+    assert (fan.states()[0].waiting, fan.states()[0].lost) == (0, 5)
+
+
+def test_what_waits_is_written_without_a_new_event_about_once_a_second(tmp_path, monkeypatch):
+    now_s = [0.0]
+    path = tmp_path / "events.jsonl"
+    fan = FanOut([FileSink(path)], clock=lambda: now_s[0])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    fan.write(PLAIN)
+    monkeypatch.undo()
+    fan.catch_up()
+    assert path.read_text() == ""
+    now_s[0] = 1.0
+    fan.catch_up()
+    assert path.read_text() == PLAIN.to_json() + "\n"
+    fan.close()
+
+
+def test_a_file_is_rotated_by_size_and_only_so_many_old_ones_are_kept(tmp_path):
+    path = tmp_path / "events.jsonl"
+    size = len(numbered(1)[0].to_json()) + 1
+    sink = FileSink(path, max_bytes=3 * size, keep=2)
+    for event in numbered(10):  # numbers of one digit
+        sink.write(event)
+    sink.close()
+
+    names = ["events.jsonl", "events.jsonl.1", "events.jsonl.2"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert [lines_of(tmp_path / name) for name in names] == [[9], [6, 7, 8], [3, 4, 5]]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.iterdir())
+    # Another run goes on with the file that is there.
+    sink = FileSink(path, max_bytes=3 * size, keep=0)
+    for event in numbered(3):
+        sink.write(event)
+    sink.close()
+    assert lines_of(path) == [2]
+    assert lines_of(tmp_path / "events.jsonl.1") == [6, 7, 8]
+
+
+def test_a_file_that_cannot_be_rotated_grows_on(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "events.jsonl"
+    sink = FileSink(path, max_bytes=1)
+
+    def fail(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", fail)
+    for event in numbered(4):
+        sink.write(event)
+    sink.close()
+    assert lines_of(path) == [0, 1, 2, 3]
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_another_program_moved_away_is_begun_anew(tmp_path):
+    path = tmp_path / "events.jsonl"
+    sink = FileSink(path)
+    first, second = numbered(2)
+    sink.write(first)
+    path.rename(tmp_path / "moved")
+    sink.write(second)
+    sink.close()
+    assert (lines_of(tmp_path / "moved"), lines_of(path)) == ([0], [1])
+
+
+def test_each_event_is_synced_where_that_is_asked_for(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for sync, counts in ((False, [0, 0, 1]), (True, [1, 2, 3])):
+        sink, found = FileSink(tmp_path / str(sync), sync=sync), []
+        synced.clear()
+        for event in numbered(2):
+            sink.write(event)
+            found.append(len(synced))
+        sink.close()
+        assert [*found, len(synced)] == counts
+
+
+@pytest.mark.parametrize(("options", "message"), [({"max_bytes": 0}, "0 bytes"), ({"keep": -1}, "keep -1")])
+def test_numbers_of_a_file_that_cannot_be_are_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        FileSink(tmp_path / "e", **options)
 
 
 def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
@@ -129,7 +251,8 @@ def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
 def test_standard_output_whose_reader_has_gone_ends_without_noise():
     program = (
         "import sys, datetime, time\n"
-        "from edgeface.runtime.events import Event, LinesSink\n"
+        "from edgeface.runtime.events import Event\n"
+        "from edgeface.runtime.sinks.lines import LinesSink\n"
         "sink = LinesSink(sys.stdout)\n"
         "event = Event(datetime.datetime.now(datetime.UTC), 'no_face')\n"
         "try:\n"

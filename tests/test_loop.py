@@ -10,13 +10,15 @@ import pytest
 
 from edgeface.errors import ConfigError, GalleryError, ImageError, SourceError
 from edgeface.faces import TEMPLATE
+from edgeface.images import read_image
 from edgeface.runtime.decision import DecisionSettings
 from edgeface.runtime.detector import Detections
-from edgeface.runtime.events import ListSink
+from edgeface.runtime.events import ListSink, SinkState
 from edgeface.runtime.frames import FrameSequence
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
 from edgeface.runtime.quality import QualitySettings
+from edgeface.runtime.snapshots import Snapshots
 from edgeface.runtime.tracker import TrackerSettings
 
 DIMENSION = 16
@@ -405,6 +407,58 @@ def test_a_sink_whose_reader_has_gone_ends_the_run():
     assert (summary.ended, summary.error, summary.frames) == ("reader gone", None, 3)
     assert names(kept.events) == [("match", 1, "alice")]
     assert recorder.closed
+
+
+def test_the_event_names_its_snapshot_and_it_is_of_the_right_face(tmp_path):
+    world = World(still((100, ALICE), (400, STRANGER)))
+    shots = Snapshots(tmp_path)
+    events, summary = play(world, snapshots=shots)
+    shots.close()
+
+    (match,) = (event for event in events if event.event == "match")
+    assert [path.name for path in tmp_path.iterdir()] == [match.snapshot]
+    assert match.snapshot is not None
+    assert match.snapshot.endswith(f"Z-match-{match.frame}-{match.track}.jpg")
+    assert np.median(read_image(tmp_path / match.snapshot)[40:100, 40:100]) == pytest.approx(ALICE, abs=4)
+    assert all(event.snapshot is None for event in events if event is not match)
+    assert "snapshots" not in " ".join(sink.name for sink in summary.sinks)  # they belong to the caller
+
+
+def test_the_summary_says_how_far_each_sink_has_come():
+    _, summary = play(World(still((100, ALICE))))
+    assert summary.sinks == (SinkState("memory", sent=2),)
+    facts = summary.to_json()
+    assert facts["lost_events"] == 0
+    assert facts["sinks"] == [{"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "error": None}]
+
+
+def test_what_waits_for_a_disk_is_tried_again_though_nothing_happens(monkeypatch):
+    class Counting(ListSink):
+        tries = 0
+
+        def catch_up(self):
+            self.tries += 1
+
+    monkeypatch.setattr("edgeface.runtime.events._CATCH_UP_S", 0.0)
+    world, sink = World(still(frames=9)), Counting()
+    run(world.source(), world, world, People(alice=ALICE), SETTINGS, [sink])
+    assert (names(sink.events), sink.tries) == ([("no_face", None, None)], 9)
+
+
+def test_the_picture_says_how_many_people_there_are_and_what_runs():
+    notes = []
+
+    def status(ms, total_ms, fps, faces, note):
+        notes.append((note, [*ms]))
+        return ()
+
+    recorder = FakeRecorder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeface.runtime.pictures.status_lines", status)
+        play(World(still((100, ALICE), frames=3)), recorder=recorder.open, note="int8 on cpu")
+    assert [note for note, _ in notes] == ["2 people  int8 on cpu"] * 3
+    assert notes[0][1] == ["read", "detect", "track", "align", "embed", "match", "decide", "events"]
+    assert notes[1][1] == [*notes[0][1], "draw", "output"]  # of the frame before
 
 
 def test_a_sink_that_fails_does_not_stop_the_door():

@@ -13,8 +13,10 @@ from edgeface.errors import ConfigError, SourceError, UnknownNameError
 from edgeface.runtime import display
 from edgeface.runtime.display import Window, has_display
 from edgeface.runtime.recorder import CODECS, VideoRecorder, letterbox
+from edgeface.runtime.recording import Recording
 from edgeface.runtime.sources import Frame, VideoFile
 
+ROOT = Path(__file__).resolve().parents[1]
 Image = npt.NDArray[np.uint8]
 
 
@@ -159,11 +161,126 @@ def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, suffi
         recorder = VideoRecorder(tmp_path / f"out{suffix}", 10, (320, 240))
         for _ in range(40):
             recorder.write(noise.integers(0, 256, (240, 320, 3), np.uint8))
-        with pytest.raises(SourceError, match="could not be finished after 40 frames; check that the disk is not full"):
+        with pytest.raises(SourceError, match="could not be finished after 40 frames") as caught:
             recorder.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(tmp_path.iterdir()) == []
+    assert str(caught.value).endswith("; check that the disk is not full")
+    # What plays is kept, and told; nothing else stays.
+    kept = list(tmp_path.iterdir())
+    if kept:
+        assert f"what can be played is in {kept[0].name};" in str(caught.value)
+        assert 0 < len(read_all(kept[0])) < 40
+    else:
+        assert "nothing of it can be played" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_what_was_recorded_before_kill_9_plays(tmp_path: Path, suffix: str) -> None:
+    program = (
+        "import os, pathlib, signal, sys, numpy as np\n"
+        "from edgeface.runtime.recorder import VideoRecorder\n"
+        "recorder = VideoRecorder(pathlib.Path(sys.argv[1]), 25, (320, 240))\n"
+        "noise = np.random.default_rng(0)\n"
+        "for frame in range(60):\n"
+        "    image = noise.integers(0, 256, (240, 320, 3), np.uint8)\n"
+        "    image[:120] = 4 * frame\n"
+        "    recorder.write(image)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / f"out{suffix}")]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode < 0
+    (partial,) = tmp_path.iterdir()
+    assert partial.name.startswith("out.")
+    assert partial.name.endswith(f".partial{suffix}")
+    frames = read_all(partial)
+    assert len(frames) > 30
+    assert frames[25].image[:100].mean() == pytest.approx(100, abs=4)
+
+
+# --- a recording that goes on for days
+
+
+class Disk:
+    """A clock and a disk that are what the test says."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.free = 10**9
+
+    def recording(self, path: Path, piece_s: float | None = None) -> Recording:
+        return Recording(path, 10, (64, 48), piece_s=piece_s, clock=lambda: self.now_s, free_bytes=lambda _: self.free)
+
+
+def test_pieces_are_complete_one_by_one_and_numbers_go_on(tmp_path: Path) -> None:
+    (tmp_path / "out-0007.mp4").write_bytes(b"of an earlier run")
+    disk = Disk()
+    recording = disk.recording(tmp_path / "out.mp4", piece_s=2.0)
+    for grey in range(45):
+        recording.write(colour((grey, grey, grey)))
+    recording.write(colour((99, 99, 99)))
+    assert sorted(path.name for path in tmp_path.glob("out-????.mp4")) == [
+        "out-0007.mp4",
+        "out-0008.mp4",
+        "out-0009.mp4",
+    ]
+    disk.now_s += 2.0  # a slow camera: by the clock
+    recording.write(colour((1, 1, 1)))
+    recording.close()
+    recording.close()
+
+    assert (tmp_path / "out-0007.mp4").read_bytes() == b"of an earlier run"
+    assert [len(read_all(tmp_path / f"out-{number:04d}.mp4")) for number in (8, 9, 10, 11)] == [20, 20, 6, 1]
+    assert len(list(tmp_path.iterdir())) == 5
+    state = recording.state()
+    assert (state.sent, state.lost, state.error) == (47, 0, None)
+
+
+def test_before_the_disk_is_full_the_file_is_finished(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk()
+    recording = disk.recording(tmp_path / "out.mp4")
+    for second in range(6):
+        disk.now_s += 1
+        disk.free = 10**9 if second < 3 else 50 * 2**20
+        recording.write(colour((9, 9, 9)))
+    assert len(read_all(tmp_path / "out.mp4")) == 3
+    disk.free = 10**9
+    disk.now_s += 1
+    recording.write(colour((9, 9, 9)))  # one file cannot go on
+    recording.close()
+    state = recording.state()
+    assert (state.sent, state.lost) == (3, 4)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"recording to {tmp_path / 'out.mp4'} stops: only 50 MB of the disk are free"
+    ]
+
+
+def test_in_pieces_recording_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
+    disk = Disk()
+    recording = disk.recording(tmp_path / "out.avi", piece_s=100)
+    for free in (10**9, 50 * 2**20, 150 * 2**20, 250 * 2**20):
+        disk.now_s += 1
+        disk.free = free
+        recording.write(colour((9, 9, 9)))
+    recording.close()
+    assert [len(read_all(path)) for path in sorted(tmp_path.iterdir())] == [1, 1]
+    assert (recording.state().sent, recording.state().lost, recording.state().error) == (2, 2, None)
+
+
+def test_a_piece_that_cannot_be_begun_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk()
+    recording = disk.recording(tmp_path / "out.avi", piece_s=1)
+    for _ in range(10):
+        recording.write(colour((9, 9, 9)))
+    monkeypatch.setitem(CODECS, ".avi", ("zzzz",))
+    recording.write(colour((9, 9, 9)))
+    assert "cannot write .avi" in str(recording.state().error)
+    monkeypatch.undo()
+    disk.now_s += 1
+    recording.write(colour((9, 9, 9)))
+    recording.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-0001.avi", "out-0002.avi"]
+    assert (recording.state().sent, recording.state().lost) == (11, 1)
 
 
 # --- display

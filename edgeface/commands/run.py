@@ -1,15 +1,14 @@
 """`edgeface run`: the camera loop."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeface.commands import console
 from edgeface.commands import options as opt
+from edgeface.commands import outputs as out
 
 if TYPE_CHECKING:
-    from edgeface.runtime.events import Event
     from edgeface.runtime.summary import Summary
 
 
@@ -39,12 +38,29 @@ def run_command(
     detect_size: Annotated[
         int, typer.Option(min=32, help="Shrink frames to this longest side to find faces; more finds smaller ones.")
     ] = 640,
-    record: Annotated[Path | None, typer.Option(help="Write an annotated video (.mp4, .avi).")] = None,
-    events: Annotated[Path | None, typer.Option(help="Append events to this file, one JSON object a line.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     show: Annotated[
         bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
     ] = None,
+    record: out.Record = None,
+    record_minutes: out.RecordMinutes = None,
+    events: out.Events = None,
+    events_max_bytes: out.EventsMaxBytes = None,
+    events_keep: out.EventsKeep = 5,
+    events_sync: out.EventsSync = False,
+    on_match: out.OnMatch = None,
+    on_event: out.OnEvent = None,
+    hook_timeout: out.HookTimeout = 10.0,
+    webhook: out.WebhookUrl = None,
+    mqtt: out.MqttUrl = None,
+    outbox: out.OutboxPath = None,
+    outbox_max_bytes: out.OutboxMaxBytes = 64_000_000,
+    flush: out.Flush = 5.0,
+    snapshots: out.SnapshotFolder = None,
+    snapshots_keep: out.SnapshotsKeep = 100,
+    snapshots_of: out.SnapshotsOf = "face",
+    snapshots_unknown: out.SnapshotsUnknown = False,
+    snapshots_show_others: out.SnapshotsShowOthers = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -58,21 +74,19 @@ def run_command(
 
       edgeface run --source clip.mp4 --bundle my.bundle --record out.mp4 --events events.jsonl --json
     """
-    import sys
     from contextlib import ExitStack
+    from dataclasses import replace
 
     from edgeface.commands.signals import stop_on_signals
     from edgeface.errors import ConfigError, GalleryError
     from edgeface.runtime.capture import buffered
     from edgeface.runtime.decision import DecisionSettings
     from edgeface.runtime.display import Window, has_display
-    from edgeface.runtime.events import EventSink, FileSink, LinesSink
     from edgeface.runtime.gallery import Gallery, clean_name
     from edgeface.runtime.limits import OperatingThreshold
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.quality import QualitySettings
     from edgeface.runtime.recognizer import open_recognizer
-    from edgeface.runtime.recorder import VideoRecorder
     from edgeface.runtime.sources import ImageFolder, open_source
 
     if (camera is None) == (source is None):
@@ -102,17 +116,35 @@ def run_command(
             return recognizer.limits.search(people.precisions(name))
 
         first = limit()
+        outputs = stack.enter_context(
+            out.Outputs(
+                out.OutputOptions(
+                    as_json=as_json,
+                    quiet=quiet,
+                    record=record,
+                    record_minutes=record_minutes,
+                    events=events,
+                    events_max_bytes=events_max_bytes,
+                    events_keep=events_keep,
+                    events_sync=events_sync,
+                    webhook=webhook,
+                    mqtt=mqtt,
+                    outbox=outbox,
+                    outbox_max_bytes=outbox_max_bytes,
+                    flush=flush,
+                    on_match=on_match,
+                    on_event=on_event,
+                    hook_timeout=hook_timeout,
+                    snapshots=snapshots,
+                    snapshots_keep=snapshots_keep,
+                    snapshots_of=snapshots_of,
+                    snapshots_unknown=snapshots_unknown,
+                    snapshots_show_others=snapshots_show_others,
+                )
+            )
+        )
         opened = open_source(source if source is not None else f"camera:{camera}")
         frames = stack.enter_context(buffered(opened))
-        sinks: list[EventSink] = []
-        if as_json:
-            sinks.append(LinesSink(sys.stdout))
-        elif not quiet:
-            sinks.append(LinesSink(sys.stdout, _spoken))
-        if events is not None:
-            file = FileSink(events)
-            stack.callback(file.close)
-            sinks.append(file)
         settings = RunSettings(
             decision=DecisionSettings(
                 threshold=first.cosine, fmr=first.fmr, votes=votes, window=window, min_margin=min_margin, claim=name
@@ -127,12 +159,16 @@ def run_command(
             recognizer.embedder,
             people,
             settings,
-            sinks,
+            outputs.sinks,
             limit=limit if threshold is None else None,
-            recorder=None if record is None else lambda size_wh: VideoRecorder(record, frames.fps or 25.0, size_wh),
+            recorder=outputs.recorder(frames.fps),
             window=Window() if show or (show is None and has_display()) else None,
+            snapshots=outputs.snapshots,
+            note=f"{recognizer.precision} on {recognizer.embedder.session.provider}",
             stop=stack.enter_context(stop_on_signals()),
         )
+        outputs.finish()
+        summary = replace(summary, sinks=outputs.states(summary.sinks))
     if as_json:
         console.print_json(summary.to_json())
     elif not quiet:
@@ -141,22 +177,12 @@ def run_command(
         raise summary.error
 
 
-def _spoken(event: "Event") -> str | None:
-    """Return an event as a short line for people; None for what they would not ask for."""
-    if event.event == "no_face":
-        return None
-    what = f"{event.event} {event.identity}" if event.identity else event.event
-    parts = [f"frame {event.frame}"] if event.frame is not None else []
-    parts += [f"track {event.track}"] if event.track is not None else []
-    score = f" ({event.score:.3f}, threshold {event.threshold:.3f})" if event.score is not None else ""
-    return f"{', '.join(parts)}: {what}{score}" + (f": {event.why}" if event.why else "")
-
-
 def _print_summary(summary: "Summary", precision: str) -> None:
     rows = [
         [stage, f"{times.p50:.2f}", f"{times.p95:.2f}", f"{times.p99:.2f}"] for stage, times in summary.stage_ms.items()
     ]
     console.table(rows, ["stage", "p50 ms", "p95 ms", "p99 ms"])
+    out.print_states(summary.sinks)
     told = ", ".join(f"{count} {name}" for name, count in sorted(summary.decisions.items())) or "no decisions"
     typer.echo(
         f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.1f} a second), {summary.faces} faces, "

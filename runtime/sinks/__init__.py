@@ -1,0 +1,1 @@
+"""Places where events go besides the terminal: files, web servers, MQTT brokers, commands."""
