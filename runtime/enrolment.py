@@ -16,6 +16,7 @@ from edgeface.images import read_image
 from edgeface.runtime.capture import buffered
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.gallery import Gallery, Template, clean_name
+from edgeface.runtime.gallery_key import GalleryKey
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer, one_face
 from edgeface.runtime.sources import FrameSource, open_source
@@ -117,7 +118,15 @@ def shots_from(
             yield seen
 
 
-def enroll(recognizer: Recognizer, gallery: Path, name: str, portraits: Iterable[Portrait]) -> Enrolment:
+def enroll(
+    recognizer: Recognizer,
+    gallery: Path,
+    name: str,
+    portraits: Iterable[Portrait],
+    *,
+    key: GalleryKey | None = None,
+    command: str = "",
+) -> Enrolment:
     """Embed portraits and add them to a person in the gallery, which is made if there is none.
 
     Raises:
@@ -131,6 +140,6 @@ def enroll(recognizer: Recognizer, gallery: Path, name: str, portraits: Iterable
         for taken in portraits
     ]
     embedder = recognizer.embedder
-    with Gallery(gallery, embedder.space, embedder.dimension, create=True) as opened:
+    with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
         opened.enroll(name, templates)
         return Enrolment(name, len(templates), len(opened.list()))

@@ -1,4 +1,4 @@
-"""`edgeface enroll` and `edgeface gallery`: people in and out."""
+"""`edgeface enroll`: people in."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ def enroll_command(
     camera: Annotated[int | None, typer.Option(min=0, help="Take the pictures from this camera instead.")] = None,
     shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera.")] = 5,
     gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
     bundle: opt.BundlePath = "default",
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
@@ -40,6 +41,7 @@ def enroll_command(
 
     if bool(image) == (camera is not None):
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N")
+    key = console.gallery_key(gallery_key)
     # Enrolment compares nothing, so a bundle without thresholds will do.
     recognizer = open_recognizer(
         bundle,
@@ -55,48 +57,10 @@ def enroll_command(
     else:
         portraits = file_portraits(recognizer, image or [], largest=largest)
     path = gallery or console.default_gallery()
-    result = enroll(recognizer, path, name, portraits)
+    result = enroll(recognizer, path, name, portraits, key=key, command="edgeface enroll")
     if as_json:
         console.print_json(
             {"name": result.name, "templates": result.templates, "people": result.people, "gallery": str(path)}
         )
         return
     typer.echo(f"enrolled {result.name} with {result.templates} pictures; {result.people} people in {path}")
-
-
-def gallery_list_command(gallery: opt.GalleryPath = None, *, as_json: opt.Json = False) -> None:
-    """List the people in a gallery."""
-    from edgeface.runtime.gallery import Gallery
-
-    path = gallery or console.default_gallery()
-    with Gallery(path) as opened:
-        people, space = opened.list(), opened.space_id
-    if as_json:
-        listed = [
-            {"name": p.name, "templates": p.templates, "created": p.created, "precisions": p.precisions} for p in people
-        ]
-        console.print_json({"gallery": str(path), "space": space, "people": listed})
-        return
-    if not people:
-        typer.echo(f"{path} is empty; add somebody with `edgeface enroll NAME --image FILE`")
-        return
-    rows = [[p.name, str(p.templates), ", ".join(p.precisions) or "not known", p.created] for p in people]
-    console.table(rows, ["name", "pictures", "precision", "enrolled"])
-
-
-def gallery_remove_command(
-    name: Annotated[str, typer.Argument(help="Who to remove.")],
-    gallery: opt.GalleryPath = None,
-    *,
-    as_json: opt.Json = False,
-) -> None:
-    """Remove a person, with every template, from a gallery."""
-    from edgeface.runtime.gallery import Gallery
-
-    path = gallery or console.default_gallery()
-    with Gallery(path) as opened:
-        removed = opened.remove(name)
-    if as_json:
-        console.print_json({"name": name, "templates": removed, "gallery": str(path)})
-        return
-    typer.echo(f"removed {name} ({removed} templates) from {path}")
