@@ -104,7 +104,7 @@ class GalleryReader:
         with self._reading() as connection:
             for person, precision, number in connection.execute(count):
                 templates[person] += number
-                precisions.setdefault(person, set()).update(() if precision is None else (precision,))
+                precisions.setdefault(person, set()).update(() if precision is None else (str(precision),))
             people = [
                 Person(row.name, templates[row.id], row.created, tuple(sorted(precisions.get(row.id, ()))))
                 for row in self.records.people(connection)

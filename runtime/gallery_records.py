@@ -188,19 +188,22 @@ class Records:
         for number, owner, *rest in connection.execute(f"SELECT {columns} FROM templates {which}ORDER BY id"):
             if owner not in people:
                 raise self.altered("a template of nobody")
-            yield number, people[owner], self._template(people[owner], TemplateRow(*rest))
+            row = TemplateRow(*rest)
+            if not _is_sound(row):
+                raise self.altered(f"a template of {people[owner].name!r}")
+            yield number, people[owner], self._template(people[owner], row)
 
     def altered(self, what: str) -> GalleryError:
         """Return the error for a record that is not what was written."""
         return GalleryError(f"gallery {self.path} was altered: {what} does not fit; restore a copy")
 
-    def _person(self, number: int, uid: bytes, name: object, created: str) -> PersonRow:
-        if self.sealer is not None:
+    def _person(self, number: int, uid: object, name: object, created: object) -> PersonRow:
+        if self.sealer is not None and isinstance(uid, bytes) and isinstance(created, str):
             try:
                 name = self.sealer.open(name, "person", uid.hex(), created).decode()
             except SealError:
                 raise self.altered("a name") from None
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not isinstance(uid, bytes) or not isinstance(created, str):
             raise self.altered("a name")
         return PersonRow(number, uid, name, created)
 
@@ -233,3 +236,13 @@ class Records:
 
 def _belongs(person: PersonRow, row: TemplateRow) -> tuple[str | float | None, ...]:
     return "template", person.uid.hex(), row.quality, row.precision, row.created
+
+
+def _is_sound(row: TemplateRow) -> bool:
+    """Tell whether a row of the file, which may hold anything, has the types it should; the embedding aside."""
+    return (
+        isinstance(row.quality, float | None)
+        and isinstance(row.precision, str | None)
+        and isinstance(row.source, str)
+        and isinstance(row.created, str)
+    )

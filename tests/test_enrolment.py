@@ -1,14 +1,22 @@
 """The enrolment coach: what it takes, refuses and asks for; and who may be enrolled."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from edgeface.cli import app
+from edgeface.data.synthetic import render_face
+from edgeface.data.synthetic.identity import nth_identity
+from edgeface.data.synthetic.nuisance import sample_nuisance
 from edgeface.errors import ConfigError, GalleryError, NoFaceError
 from edgeface.faces import TEMPLATE
+from edgeface.images import write_image
+from edgeface.runtime.bundle import BUILT_IN_DETECTOR
 from edgeface.runtime.coach import Advice, Coach, CoachSettings, Teller, View, pitch, redundant
 from edgeface.runtime.coach_view import CoachView
 from edgeface.runtime.detector import Detections, FixedDetector
@@ -18,6 +26,7 @@ from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.limits import Limits
 from edgeface.runtime.quality import Quality
 from edgeface.runtime.recognizer import Recognizer
+from tests.test_runtime_bundle import write_bundle
 
 
 def view(yaw=0.0, nod=0.0, **more):
@@ -329,3 +338,34 @@ def test_too_many_of_the_same_are_told(tmp_path):
 def test_redundant_templates_are_those_beyond_one_of_each(kinds):
     vectors = np.array([axis(kind) for kind in kinds], np.float32).reshape(-1, 8)
     assert redundant(vectors) == len(kinds) - len(set(kinds))
+
+
+# --- on the command line
+
+
+@pytest.mark.skipif(not BUILT_IN_DETECTOR.is_file(), reason="this checkout has no built-in detector")
+def test_the_command_refuses_somebody_like_somebody_else_and_takes_a_source(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    for index in range(3):
+        nuisance = sample_nuisance(rng, 0.3)
+        write_image(folder / f"{index}.png", render_face(nth_identity(0, 1), nuisance, size_wh=(320, 320)).image)
+    # The embedder sees colours only, so that everybody looks like everybody.
+    options = ["--bundle", write_bundle(tmp_path / "b.bundle"), "--detector", BUILT_IN_DETECTOR]
+    options += ["--gallery", tmp_path / "g.db"]
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["enroll", *map(str, [*arguments, *options])])
+
+    picture = ["--image", folder / "0.png"]
+    assert run("Ada", *picture).exit_code == 0
+    refused = run("Bob", *picture)
+    assert refused.exit_code == 1 and "error: Bob looks like Ada, who is in the gallery: cosine 1.000" in refused.stderr
+    forced = run("Bob", *picture, "--force", "--json")
+    assert forced.exit_code == 0 and "Bob looks like Ada" in json.loads(forced.stdout)["warnings"][0]
+    assert "warning: Bob looks like Ada" in forced.stderr
+    asked = run("Cy", "--source", folder, "--shots", "2", "--angles", "1", "--threshold", "1")
+    assert asked.exit_code == 1 and "1 of 2: look at the camera, and move a little" in asked.stderr
+    assert "only 1 of 2 good pictures" in asked.stderr and "nearly the same as one before" in asked.stderr
+    both = run("Cy", *picture, "--camera", "0")
+    assert both.exit_code == 1 and "give pictures with --image" in both.stderr

@@ -1,9 +1,12 @@
 """Encrypted galleries: what an enemy can read in the file, alter in it, or put into it."""
 
 import base64
+import contextlib
 import functools
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from edgeface.runtime.gallery import Gallery, Template
 from edgeface.runtime.gallery_key import GalleryKey, find_key, make_key, read_key
 from edgeface.runtime.gallery_protection import protect
 from edgeface.runtime.sealing import Sealer, SealError
+from tests.conftest import ROOT
 from tests.test_gallery import DIMENSION, SPACE, on_disk, unit
 
 KEY = GalleryKey(bytes(range(32)), "k")
@@ -267,6 +271,73 @@ def test_another_program_that_has_it_open_is_told(path: Path) -> None:
         assert gallery.templates()[0] == ("Al",)
 
 
+CHILD = """
+import sys
+from pathlib import Path
+from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery_key import GalleryKey
+from edgeface.runtime.gallery_protection import protect
+
+gallery = Gallery(Path(sys.argv[1]))
+written = 0
+
+def watch(statement):
+    global written
+    written += statement.startswith("UPDATE templates")
+    if written == 150:
+        print("middle", flush=True)
+        sys.stdin.read()
+
+gallery._file._connection.execute("PRAGMA cache_size = 1")  # so that half of it is on the disk
+gallery._file._connection.set_trace_callback(watch)
+protect(gallery, GalleryKey(bytes(range(32)), "k"))
+"""
+
+
+def test_killed_while_encrypting_everything_is_as_before(path: Path) -> None:
+    with make(path, None) as gallery:
+        gallery.enroll("Al", [Template(unit(i)) for i in range(300)])
+        before = gallery.contents()
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "middle\n"
+        child.kill()
+    with Gallery(path) as gallery:
+        assert gallery.contents() == before
+        assert gallery.log().broken is None and len(gallery.log().entries) == 1
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE templates SET quality = 'good'",
+        "UPDATE templates SET precision = zeroblob(3)",
+        "UPDATE templates SET source = zeroblob(3)",
+        "UPDATE templates SET created = zeroblob(3)",
+        "UPDATE people SET uid = NULL",
+        "UPDATE people SET created = zeroblob(3)",
+        "UPDATE people SET name = zeroblob(id)",
+        "UPDATE people SET name = CAST(x'ff80' || zeroblob(id) AS TEXT)",
+    ],
+)
+def test_rows_of_other_types_are_one_clear_error(path: Path, key: GalleryKey | None, statement: str) -> None:
+    if key is None:
+        with make(path, None) as gallery:
+            gallery.enroll("Al", [Template(unit(0))])
+    else:
+        filled(path)
+    change(path, statement)
+    with Gallery(path, key=key) as gallery:
+        gallery.precisions()
+        with pytest.raises(GalleryError, match=r"was altered|cannot be used: Could not decode"):
+            gallery.templates()
+        with contextlib.suppress(GalleryError):
+            gallery.list()
+
+
 def test_an_erased_person_leaves_no_sealed_bytes_either(path: Path) -> None:
     filled(path)
     with Gallery(path, key=KEY) as gallery:
@@ -353,8 +424,6 @@ def test_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_keyring_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(MissingPackageError, match=r"'keyring'; install it with: pip install 'edgeface\[keyring\]'"):
         find_key("keyring")
