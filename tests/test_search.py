@@ -52,7 +52,20 @@ def test_faiss_finds_a_runner_up_behind_a_person_with_many_templates():
     assert found.runner_up.score == pytest.approx(-1, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["numpy", pytest.param("faiss", marks=needs_faiss)])
+KINDS = pytest.mark.parametrize("kind", ["numpy", pytest.param("faiss", marks=needs_faiss)])
+
+
+@KINDS
+@pytest.mark.parametrize("claim", [None, "p0", "p30"])
+def test_of_many_equals_those_enrolled_first_are_named(kind, claim):
+    matrix = np.tile(np.eye(1, 8, dtype=np.float32), (100, 1))
+    (found,) = People([f"p{row}" for row in range(100)], matrix, kind).compare(matrix[:1], claim)
+    assert found.best is not None and found.runner_up is not None
+    assert (found.best.name, found.runner_up.name) == (claim or "p0", "p1" if claim in (None, "p0") else "p0")
+    assert found.margin == 0
+
+
+@KINDS
 def test_a_large_gallery_is_searched_as_the_slow_way_does(kind):
     rng = np.random.default_rng(1)
     names = [f"person {i}" for i in rng.integers(0, 700, 3000)]
