@@ -92,7 +92,7 @@ class GalleryReader:
         people: dict[str, list[TemplateRow]] = {}
         with self._reading() as connection:
             for _, person, row in self.records.templates(connection):
-                self._check_blob(person.name, row.embedding)
+                self._checked(person.name, row.embedding)
                 people.setdefault(person.name, []).append(row)
         return people
 
@@ -140,8 +140,7 @@ class GalleryReader:
             memory = bytearray(count * size)  # filled row by row, so that nothing is ever there twice
             view = memoryview(memory)
             for _, person, row in self.records.templates(connection):
-                self._check_blob(person.name, row.embedding)
-                view[len(names) * size : (len(names) + 1) * size] = row.embedding
+                view[len(names) * size : (len(names) + 1) * size] = self._checked(person.name, row.embedding)
                 names.append(person.name)
         matrix = np.frombuffer(memory, "<f4").reshape(count, self.dimension)
         # Written so that a NaN counts as damaged.
@@ -217,9 +216,10 @@ class GalleryReader:
             )
         return own, int(digits)
 
-    def _check_blob(self, name: str, blob: object) -> None:
+    def _checked(self, name: str, blob: object) -> bytes:
         if not isinstance(blob, bytes) or len(blob) != 4 * self.dimension:
             raise self._damaged(name)
+        return blob
 
     def _damaged(self, name: str) -> GalleryError:
         return GalleryError(f"a template of {name!r} in gallery {self.path} is damaged; remove and enrol again")

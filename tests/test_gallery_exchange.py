@@ -68,7 +68,7 @@ def test_everything_comes_back_bit_for_bit(gallery: Gallery, tmp_path: Path, key
     file = tmp_path / "people.jsonl"
     assert export_gallery(gallery, file, key) == 3
     assert file.stat().st_mode & 0o777 == 0o600
-    assert (b"Zo" in file.read_bytes()) == (key is None)
+    assert ("Zoë".encode() in file.read_bytes()) == (key is None)
     export = read_export(file, key)
     assert (export.space, export.dimension, export.encrypted) == (SPACE, DIMENSION, key is not None)
     with make(tmp_path / "new.db", KEY) as new:
@@ -321,6 +321,10 @@ def test_the_life_of_a_gallery(gallery: Gallery, tmp_path: Path) -> None:
     assert "imported" in run("gallery", "log", *at)
     facts = run("doctor", *at, "--json")["gallery"]
     assert facts == {"ok": True, "why": None, "people": 2, "encrypted": False}
+
+
+def test_adding_is_enrolling() -> None:
+    assert "Add a person to the gallery" in run("gallery", "add", "--help")
 
 
 def test_merging_needs_two_names_or_a_gallery(gallery: Gallery) -> None:
