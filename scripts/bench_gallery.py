@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def search(count: int, dimension: int, each: int, kind: str) -> tuple[float, float]:
-    """Return the milliseconds of one face, the fastest of many as the machine may be busy, and the megabytes more than before there were templates."""
+    """Return the milliseconds of one face, the best of many, and the megabytes that the templates took."""
     before = peak_mb()
     matrix = random_rows(count, dimension)
     people = People([f"person {row // each}" for row in range(count)], matrix, kind)
@@ -65,7 +65,7 @@ def search(count: int, dimension: int, each: int, kind: str) -> tuple[float, flo
 
 
 def load(count: int, dimension: int, each: int, sealed: bool) -> tuple[float, float]:
-    """Return the seconds of `Gallery.templates`, the best of three, and megabytes; another process writes the gallery."""
+    """Return the seconds of `Gallery.templates`, the best of three, and its megabytes; written by another process."""
     key = GalleryKey(os.urandom(32), "bench") if sealed else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gallery.db"
