@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.errors import GalleryError, ImageError, NoFaceError
+from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
 from edgeface.faces import align
 from edgeface.images import read_image
 from edgeface.runtime.coach import ENROLMENT_QUALITY, Advice, Coach, View, pitch, redundant
@@ -169,11 +169,15 @@ def enroll(
     ]
     embedder = recognizer.embedder
     with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
-        warnings = []
         names, matrix = opened.templates()
+        warnings = []
         if limits is not None and names and embeddings:
-            threshold = limits.search(opened.precisions()).cosine
-            warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, force=force)
+            try:
+                threshold = limits.search(opened.precisions()).cosine
+            except BundleError as error:  # templates of a precision that no threshold is known for
+                warnings = [f"not checked whether {name} is like somebody else in the gallery: {error}"]
+            else:
+                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, force=force)
         opened.enroll(name, templates)
         own = [*matrix[[row for row, other in enumerate(names) if other == name]], *embeddings]
         surplus = redundant(np.stack(own))

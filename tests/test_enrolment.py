@@ -311,6 +311,15 @@ def test_somebody_like_somebody_else_is_refused_by_name_and_score(tmp_path):
     assert "do not look like the Bo who was enrolled before: cosine 0.000" in warning
 
 
+def test_without_a_threshold_for_the_gallery_enrolling_goes_on_with_a_warning(tmp_path):
+    for name, limits in (("Al", None), ("Bo", Limits("test", "fp32"))):
+        recognizer, source = scene(face(), [axis(0)])
+        portraits = coached_portraits(recognizer, source, Coach(CoachSettings(shots=1, angles=1)), None, clock())
+        result = enroll(recognizer, tmp_path / "g.db", name, portraits, limits=limits)
+    assert result.people == 2
+    assert result.warnings[0].startswith("not checked whether Bo is like somebody else in the gallery: bundle test has")
+
+
 def test_resemblances_against_the_obvious_way():
     rng = np.random.default_rng(0)
     for _ in range(50):
