@@ -3,8 +3,7 @@
 usage: bench_gallery.py [--templates 10000 100000 500000] [--dimension 512] [--each 5] [--load]
 
 Times are those of the processor, as the machine may be busy: run it with OMP_NUM_THREADS=1. Each row runs in a process
-of its own, so that its peak memory is its own. Templates are random, five to a person, which
-changes neither time nor memory.
+of its own, so that its peak memory is its own. Templates are random, which changes neither time nor memory.
 """
 
 import argparse
