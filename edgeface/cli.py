@@ -21,9 +21,22 @@ from edgeface.commands.compare import compare_command
 from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
-from edgeface.commands.enroll import enroll_command, gallery_list_command, gallery_remove_command
+from edgeface.commands.enroll import enroll_command
 from edgeface.commands.eval import eval_command
 from edgeface.commands.export import export_command
+from edgeface.commands.gallery import (
+    gallery_decrypt_command,
+    gallery_encrypt_command,
+    gallery_export_command,
+    gallery_import_command,
+    gallery_keygen_command,
+    gallery_list_command,
+    gallery_log_command,
+    gallery_merge_command,
+    gallery_rekey_command,
+    gallery_remove_command,
+    gallery_rename_command,
+)
 from edgeface.commands.models import models_command
 from edgeface.commands.run import run_command
 from edgeface.commands.train import train_command
@@ -108,10 +121,23 @@ app.command("models")(models_command)
 app.command("doctor")(doctor_command)
 
 gallery = typer.Typer(
-    no_args_is_help=True, context_settings=_SETTINGS, pretty_exceptions_enable=False, help="List and remove people."
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    help="People in and out, the gallery as a file, its encryption and its log.",
 )
+gallery.command("add")(enroll_command)
 gallery.command("list")(gallery_list_command)
 gallery.command("remove")(gallery_remove_command)
+gallery.command("rename")(gallery_rename_command)
+gallery.command("merge")(gallery_merge_command)
+gallery.command("export")(gallery_export_command)
+gallery.command("import")(gallery_import_command)
+gallery.command("log")(gallery_log_command)
+gallery.command("keygen")(gallery_keygen_command)
+gallery.command("encrypt")(gallery_encrypt_command)
+gallery.command("rekey")(gallery_rekey_command)
+gallery.command("decrypt")(gallery_decrypt_command)
 app.add_typer(gallery, name="gallery")
 
 bundle = typer.Typer(

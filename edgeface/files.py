@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -14,11 +15,18 @@ def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
     `mode` is its permissions, those of any new file by default; it never had wider ones.
     """
+    with new_file(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """Give a temporary file that takes the name `path` when the block ends without an error; see `write_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)  # mkstemp makes files private

@@ -1,4 +1,4 @@
-"""Faces of one frame against everybody in the gallery, in one multiplication."""
+"""Faces of one frame against everybody in the gallery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from edgeface.errors import EdgefaceError, GalleryError
 from edgeface.runtime.matching import Match
+from edgeface.runtime.search import Found, open_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,13 @@ class People:
     Args:
         names: T names, one a template; a person with several templates comes several times.
         matrix: (T, D) float32, rows of unit length.
+        search: what searches, as `edgeface.runtime.search.open_index` takes it.
+
+    Raises:
+        UnknownNameError, MissingPackageError: as `open_index`.
     """
 
-    def __init__(self, names: Sequence[str], matrix: npt.NDArray[np.float32]) -> None:
+    def __init__(self, names: Sequence[str], matrix: npt.NDArray[np.float32], search: str | None = None) -> None:
         if len(names) != len(matrix):
             raise ValueError(f"{len(names)} names for {len(matrix)} templates")
         self.templates = len(names)
@@ -46,8 +51,12 @@ class People:
         self.names: tuple[str, ...] = tuple(rows)
         """Each person once, in the order of their first templates."""
         self._columns = {name: column for column, name in enumerate(self.names)}
-        self._matrix = matrix[[row for own in rows.values() for row in own]]
-        self._starts = np.cumsum([0, *(len(own) for own in rows.values())])[:-1]
+        self._dimension = matrix.shape[1]
+        order = [row for own in rows.values() for row in own]
+        if order != list(range(len(order))):  # else there is no need for a second copy of a large gallery
+            matrix = matrix[order]
+        starts = np.cumsum([0, *(len(own) for own in rows.values())])[:-1]
+        self._index = open_index(matrix, starts, search) if names else None
 
     def compare(self, embeddings: npt.NDArray[np.float32], claim: str | None = None) -> tuple[Comparison, ...]:
         """Compare faces with everybody; a person's score is the cosine to the nearest of their templates.
@@ -67,23 +76,21 @@ class People:
             raise EdgefaceError(
                 "the embedder gave numbers that are not finite; export the bundle again, or run it in fp32"
             )
-        if not self.names:
+        if self._index is None:
             return (Comparison(None),) * len(embeddings)
-        if embeddings.shape[1] != self._matrix.shape[1]:
+        if embeddings.shape[1] != self._dimension:
             raise GalleryError(
-                f"the embedder gives {embeddings.shape[1]} numbers a face, the gallery holds {self._matrix.shape[1]}; "
+                f"the embedder gives {embeddings.shape[1]} numbers a face, the gallery holds {self._dimension}; "
                 "use the bundle that the people were enrolled with, or enrol them again"
             )
-        scores = np.maximum.reduceat(embeddings @ self._matrix.T, self._starts, axis=1)  # (N, people)
-        np.clip(scores, -1.0, 1.0, out=scores)  # rounding may exceed 1
-        return tuple(self._comparison(row, claim) for row in scores)
+        if claim is None:
+            return tuple(Comparison(*map(self._match, found)) for found in self._index.two_best(embeddings))
+        claimed = self._columns.get(claim)
+        others = [self._match(found[0]) if found else None for found in self._index.two_best(embeddings, claimed)]
+        if claimed is None:
+            return tuple(Comparison(None, other) for other in others)
+        own = self._index.score(embeddings, claimed)
+        return tuple(Comparison(Match(claim, float(score)), other) for score, other in zip(own, others, strict=True))
 
-    def _comparison(self, scores: npt.NDArray[np.float32], claim: str | None) -> Comparison:
-        best = int(scores.argmax()) if claim is None else self._columns.get(claim)
-        match = None if best is None else Match(self.names[best], float(scores[best]))
-        if best is not None:
-            scores[best] = -np.inf
-        second = int(scores.argmax())
-        if scores[second] == -np.inf:
-            return Comparison(match)
-        return Comparison(match, Match(self.names[second], float(scores[second])))
+    def _match(self, found: Found) -> Match:
+        return Match(self.names[found[0]], found[1])

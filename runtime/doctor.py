@@ -12,6 +12,7 @@ from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.display import has_display
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery_key import find_key
 from edgeface.runtime.limits import bundle_limits
 from edgeface.runtime.placement import processor_instructions
 from edgeface.runtime.session import provider_status
@@ -29,11 +30,15 @@ _PACKAGES: Final = (
 
 
 def examine(
-    bundle: str | None = None, gallery: Path | None = None, require_keys: Sequence[Path] = ()
+    bundle: str | None = None,
+    gallery: Path | None = None,
+    require_keys: Sequence[Path] = (),
+    gallery_key: str | None = None,
 ) -> dict[str, Any]:
     """Examine the machine; and a bundle and a gallery if they are named.
 
-    `require_keys` are as in `edgeface.runtime.bundle.open_bundle`.
+    `require_keys` are as in `edgeface.runtime.bundle.open_bundle`, `gallery_key` as in
+    `edgeface.runtime.gallery_key.find_key`.
 
     Returns:
         The facts of `edgeface doctor --json`. Problems are facts too: nothing is raised for them.
@@ -44,8 +49,10 @@ def examine(
         "display": has_display(),
         "processor": f"{platform.machine()}{_extensions()}",
         "bundle": None if bundle is None else _check_bundle(bundle, require_keys),
-        "gallery": None if gallery is None else _check_gallery(gallery),
-        "search": None if bundle is None or gallery is None else _check_search(bundle, gallery, require_keys),
+        "gallery": None if gallery is None else _check_gallery(gallery, gallery_key),
+        "search": None
+        if bundle is None or gallery is None
+        else _check_search(bundle, gallery, require_keys, gallery_key),
         "versions": {"python": platform.python_version()} | _versions(),
     }
 
@@ -76,21 +83,23 @@ def _check_bundle(path: str, require_keys: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _check_gallery(path: Path) -> dict[str, Any]:
+def _check_gallery(path: Path, key: str | None) -> dict[str, Any]:
     try:
-        with Gallery(path) as opened:
-            people = opened.list()
+        with Gallery(path, key=find_key(key)) as opened:
+            people, log = opened.list(), opened.log()
             opened.templates()
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
-    return {"ok": True, "why": None, "people": len(people)}
+    why = None if log.broken is None else f"its log was altered: {log.broken}"
+    return {"ok": why is None, "why": why, "people": len(people), "encrypted": opened.encrypted}
 
 
-def _check_search(path: str, gallery: Path, require_keys: Sequence[Path]) -> dict[str, Any]:
+def _check_search(path: str, gallery: Path, require_keys: Sequence[Path], key: str | None) -> dict[str, Any]:
     """Say which threshold a search in the gallery gets, for faces of each precision, and where it falls short."""
     try:
         opened = open_bundle(path, require_keys=require_keys)
-        with Gallery(gallery, opened.manifest.space, opened.manifest.embedder.dimension) as people:
+        space, dimension = opened.manifest.space, opened.manifest.embedder.dimension
+        with Gallery(gallery, space, dimension, key=find_key(key)) as people:
             templates = people.precisions()
         found = {p: bundle_limits(opened, p).search(templates) for p in opened.manifest.precisions}
     except EdgefaceError as error:

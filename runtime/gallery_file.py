@@ -1,43 +1,18 @@
-"""The SQLite file below a gallery: opening, schema, transactions, and what its failures mean."""
+"""The SQLite file below a gallery: opening, migration, transactions, and what its failures mean."""
 
 import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from edgeface.errors import GalleryError
+from edgeface.runtime.gallery_schema import APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
 
-APPLICATION_ID: Final = int.from_bytes(b"EFgl", "big")
-SCHEMA_VERSION: Final = 2
-
-
-def _remember_precision(connection: sqlite3.Connection) -> None:
-    """Version 2 remembers the precision of each template; that of older ones is not known."""
-    connection.execute("ALTER TABLE templates ADD COLUMN precision TEXT")
-
-
-MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {1: _remember_precision}
-"""What brings a gallery from this schema version to the next; all of them run in one transaction."""
-
-_SCHEMA: Final = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL)",
-    """CREATE TABLE templates (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
-        embedding BLOB NOT NULL,
-        quality REAL,
-        source TEXT NOT NULL,
-        created TEXT NOT NULL,
-        precision TEXT
-    )""",
-    "CREATE INDEX templates_person ON templates (person)",
-)
 _PRAGMAS: Final = (
     "synchronous = FULL",
     "foreign_keys = ON",
@@ -48,8 +23,8 @@ _PRAGMAS: Final = (
 # Primary result codes of SQLite, with what to tell the user.
 _FAILURES: Final[dict[int, str]] = {
     sqlite3.SQLITE_PERM: "may not be opened by this user; check its permissions",
-    sqlite3.SQLITE_BUSY: "is locked by another program; wait for it to finish and try again",
-    sqlite3.SQLITE_LOCKED: "is locked by another program; wait for it to finish and try again",
+    sqlite3.SQLITE_BUSY: "is locked by another program; waited {timeout_s:g} s, try again when it has finished",
+    sqlite3.SQLITE_LOCKED: "is locked by another program; waited {timeout_s:g} s, try again when it has finished",
     sqlite3.SQLITE_READONLY: "is read-only; check the permissions of the file and its folder",
     sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore a copy, or delete it and enrol again",
@@ -73,6 +48,7 @@ class GalleryFile:
 
     def __init__(self, path: Path, new_meta: dict[str, str] | None, timeout_s: float) -> None:
         self.path = path
+        self._timeout_s = timeout_s
         self.changes = 0
         """Transactions committed through this object."""
         if new_meta is not None:
@@ -93,10 +69,14 @@ class GalleryFile:
                     self._migrate(connection, new_meta)
             if self.query("PRAGMA quick_check(1)") != [("ok",)]:
                 raise self.damaged()
-            self.meta: dict[str, str] = dict(self.query("SELECT key, value FROM meta"))
+            self.meta = self.read_meta()
         except BaseException:
             self._connection.close()
             raise
+
+    def read_meta(self) -> dict[str, str]:
+        """Return what the gallery says about itself by now; another program may have encrypted it."""
+        return dict(self.query("SELECT key, value FROM meta"))
 
     def query(self, statement: str) -> list[Any]:
         """Return all rows of a statement that changes nothing.
@@ -106,6 +86,20 @@ class GalleryFile:
         """
         with self._clear_errors():
             return self._connection.execute(statement).fetchall()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection; whatever is read with it is of one moment.
+
+        Raises:
+            GalleryError: the file cannot be read; the message says why.
+        """
+        with self._clear_errors():
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.rollback()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -156,7 +150,7 @@ class GalleryFile:
     def _migrate(self, connection: sqlite3.Connection, new_meta: dict[str, str] | None) -> None:
         version = self._schema_version()  # again: another program may have been faster
         if version == 0 and new_meta is not None:
-            for statement in _SCHEMA:
+            for statement in SCHEMA:
                 connection.execute(statement)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", new_meta.items())
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -175,7 +169,8 @@ class GalleryFile:
         return int(version)
 
     def _failure(self, code: int | None, detail: str = "") -> GalleryError:
-        what = _FAILURES.get((code or 0) & 0xFF, f"cannot be used: {detail}; restore a copy, or make a new one")
+        what = _FAILURES.get((code or 0) & 0xFF)
+        what = what.format(timeout_s=self._timeout_s) if what else f"cannot be used: {detail}; restore a copy"
         return GalleryError(f"gallery {self.path} {what}")
 
     @contextlib.contextmanager

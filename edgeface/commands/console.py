@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 from edgeface.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgeface.runtime.gallery_key import GalleryKey
 
 
 class Advance(Protocol):
@@ -118,6 +121,17 @@ def default_gallery() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("edgeface") / "gallery.db"
+
+
+def gallery_key(where: str | None) -> "GalleryKey | None":
+    """Return the key of the gallery that `--gallery-key` or the environment names; None if neither does.
+
+    Raises:
+        ConfigError: there is no key there, or none that can be used.
+    """
+    from edgeface.runtime.gallery_key import find_key
+
+    return find_key(where)
 
 
 def _finite(value: Any) -> Any:

@@ -1,12 +1,19 @@
-"""`edgeface enroll` and `edgeface gallery`: people in and out."""
+"""`edgeface enroll`: people in."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeface.commands import console
 from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from edgeface.runtime.enrolment import Show
+    from edgeface.runtime.limits import Limits
+    from edgeface.runtime.recognizer import Recognizer
 
 
 def enroll_command(
@@ -14,17 +21,32 @@ def enroll_command(
     *,
     image: Annotated[list[Path] | None, typer.Option(help="Picture with one face; give several times.")] = None,
     camera: Annotated[int | None, typer.Option(min=0, help="Take the pictures from this camera instead.")] = None,
-    shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera.")] = 5,
+    source: Annotated[
+        str | None, typer.Option(help="Or from this: video file, picture folder, /dev/videoN, rtsp:// or http://.")
+    ] = None,
+    shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera or source.")] = 5,
+    angles: Annotated[
+        int, typer.Option(min=1, max=5, help="Of frontal, left, right, up and down, so many should be shown; 1: any.")
+    ] = 5,
+    force: Annotated[bool, typer.Option("--force", help="Enrol somebody who looks like somebody else.")] = False,
+    threshold: opt.ThresholdCosine = None,
     gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
     bundle: opt.BundlePath = "default",
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
     detector: opt.DetectorPath = None,
     require_key: opt.RequireKey = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
+    show: Annotated[
+        bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
+    ] = None,
     as_json: opt.Json = False,
 ) -> None:
     """Add a person to the gallery, from pictures or a camera. All of the pictures are taken, or none.
+
+    In front of a camera you are told what is wrong and what is still wanted. Somebody who would be taken for somebody
+    else in the gallery is refused.
 
     Templates of any precision of the bundle can be compared with faces of any other: each has its own threshold.
 
@@ -35,68 +57,94 @@ def enroll_command(
       edgeface enroll alice --camera 0 --bundle my.bundle --precision fp32
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.enrolment import camera_portraits, enroll, file_portraits
+    from edgeface.runtime.capture import buffered
+    from edgeface.runtime.coach import Coach, CoachSettings
+    from edgeface.runtime.display import has_display
+    from edgeface.runtime.enrolment import coached_portraits, enroll, file_portraits
+    from edgeface.runtime.gallery import clean_name
     from edgeface.runtime.recognizer import open_recognizer
+    from edgeface.runtime.sources import open_source
 
-    if bool(image) == (camera is not None):
-        raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N")
-    # Enrolment compares nothing, so a bundle without thresholds will do.
+    if [bool(image), camera is not None, source is not None].count(True) != 1:
+        raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N, or --source")
+    if show and not has_display():
+        raise ConfigError("--window needs a display and there is none; leave it out to read what to do")
+    name, key = clean_name(name), console.gallery_key(gallery_key)
     recognizer = open_recognizer(
         bundle,
         precision=precision,
         provider=provider,
         detector=detector,
-        threshold=1.0,
+        threshold=1.0 if threshold is None else threshold,
         require_keys=require_key or (),
     )
-    if camera is not None:
-        console.say(f"look at camera {camera}; taking {shots} pictures", as_json)
-        portraits = camera_portraits(recognizer, camera, shots)
-    else:
-        portraits = file_portraits(recognizer, image or [], largest=largest)
+    limits = recognizer.limits if threshold is not None else _limits(bundle, recognizer, require_key, as_json)
     path = gallery or console.default_gallery()
-    result = enroll(recognizer, path, name, portraits)
+    with ExitStack() as stack:
+        if image:
+            portraits = file_portraits(recognizer, image, largest=largest)
+        else:
+            opened = open_source(source if source is not None else f"camera:{camera}")
+            frames = stack.enter_context(buffered(opened))
+            same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
+            coach = Coach(CoachSettings(shots, angles, min_cosine=same))
+            shown = show or (show is None and opened.live and has_display())
+            told = stack.enter_context(_telling(shown, as_json))
+            portraits = coached_portraits(recognizer, frames, coach, told)
+        result = enroll(
+            recognizer, path, name, portraits, key=key, command="edgeface enroll", limits=limits, force=force
+        )
+    for warning in result.warnings:
+        console.say(f"warning: {console.printable(warning)}")
     if as_json:
         console.print_json(
-            {"name": result.name, "templates": result.templates, "people": result.people, "gallery": str(path)}
+            {
+                "name": result.name,
+                "templates": result.templates,
+                "people": result.people,
+                "gallery": str(path),
+                "warnings": result.warnings,
+            }
         )
         return
     typer.echo(f"enrolled {result.name} with {result.templates} pictures; {result.people} people in {path}")
 
 
-def gallery_list_command(gallery: opt.GalleryPath = None, *, as_json: opt.Json = False) -> None:
-    """List the people in a gallery."""
-    from edgeface.runtime.gallery import Gallery
+def _limits(bundle: str, recognizer: "Recognizer", require_key: list[Path] | None, quiet: bool) -> "Limits | None":
+    """Return the thresholds of the bundle; a bundle without any will do for enrolling."""
+    from edgeface.errors import BundleError
+    from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.limits import bundle_limits
 
-    path = gallery or console.default_gallery()
-    with Gallery(path) as opened:
-        people, space = opened.list(), opened.space_id
-    if as_json:
-        listed = [
-            {"name": p.name, "templates": p.templates, "created": p.created, "precisions": p.precisions} for p in people
-        ]
-        console.print_json({"gallery": str(path), "space": space, "people": listed})
-        return
-    if not people:
-        typer.echo(f"{path} is empty; add somebody with `edgeface enroll NAME --image FILE`")
-        return
-    rows = [[p.name, str(p.templates), ", ".join(p.precisions) or "not known", p.created] for p in people]
-    console.table(rows, ["name", "pictures", "precision", "enrolled"])
+    try:
+        return bundle_limits(open_bundle(bundle, require_keys=require_key or ()), recognizer.precision)
+    except BundleError as error:
+        console.say(f"not checked whether this is like somebody else in the gallery: {error}", quiet)
+        return None
 
 
-def gallery_remove_command(
-    name: Annotated[str, typer.Argument(help="Who to remove.")],
-    gallery: opt.GalleryPath = None,
-    *,
-    as_json: opt.Json = False,
-) -> None:
-    """Remove a person, with every template, from a gallery."""
-    from edgeface.runtime.gallery import Gallery
+@contextmanager
+def _telling(window: bool, quiet: bool) -> "Iterator[Show]":
+    """Give what shows a frame and the advice: in a window, and as lines on stderr."""
+    import time
 
-    path = gallery or console.default_gallery()
-    with Gallery(path) as opened:
-        removed = opened.remove(name)
-    if as_json:
-        console.print_json({"name": name, "templates": removed, "gallery": str(path)})
-        return
-    typer.echo(f"removed {name} ({removed} templates) from {path}")
+    from edgeface.runtime.coach import Advice, Teller
+    from edgeface.runtime.coach_view import CoachView
+    from edgeface.runtime.detections import Detections
+    from edgeface.runtime.display import Window
+    from edgeface.runtime.frames import Frame
+
+    teller, view = Teller(), CoachView()
+    screen = Window("edgeface enroll") if window else None
+
+    def show(frame: Frame, found: Detections, advice: Advice) -> bool:
+        line = teller.say(time.monotonic(), advice)
+        if line is not None:
+            console.say(line, quiet)
+        return screen is None or screen.show(view.draw(frame.image, found, advice))
+
+    try:
+        yield show
+    finally:
+        if screen is not None:
+            screen.close()

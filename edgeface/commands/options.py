@@ -39,6 +39,13 @@ RequireKey = Annotated[
 GalleryPath = Annotated[
     Path | None, typer.Option("--gallery", "-g", help="Gallery file [default: in the user's data folder].")
 ]
+GalleryKeyPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--gallery-key",
+        help="Key file of an encrypted gallery, or keyring, or keyring:NAME [default: EDGEFACE_GALLERY_KEY, if set].",
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="Aligned faces: identity folders, a flat folder, tar shards, .rec, .bin or .csv."),

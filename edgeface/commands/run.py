@@ -20,6 +20,7 @@ def run_command(
     ] = None,
     bundle: opt.BundlePath = "default",
     gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
     claim: Annotated[str | None, typer.Option(help="Verify (1:1) that it is this person; else find who it is.")] = None,
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
@@ -108,7 +109,8 @@ def run_command(
     name = None if claim is None else clean_name(claim)
     with ExitStack() as stack:
         path = gallery or console.default_gallery()
-        people = stack.enter_context(Gallery(path, recognizer.embedder.space, recognizer.embedder.dimension))
+        space, dimension = recognizer.embedder.space, recognizer.embedder.dimension
+        people = stack.enter_context(Gallery(path, space, dimension, key=console.gallery_key(gallery_key)))
         if not people.list():
             raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
 

@@ -1,0 +1,363 @@
+"""`edgeface gallery`: who is in it, and the file as a whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeface.commands import console
+from edgeface.commands import options as opt
+
+if TYPE_CHECKING:
+    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery_key import GalleryKey
+    from edgeface.runtime.gallery_people import TakenIn
+
+KeyPlace = Annotated[str, typer.Argument(help="File to write, or keyring, or keyring:NAME for the system's keyring.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Join = Annotated[
+    bool, typer.Option("--join", help="Somebody of the same name is the same person; otherwise that is an error.")
+]
+FileKey = Annotated[str | None, typer.Option(help="Key of that file [default: the gallery's]; as in --gallery-key.")]
+
+
+def gallery_list_command(
+    name: Annotated[str | None, typer.Argument(help="List the templates of this person instead.")] = None,
+    *,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """List the people in a gallery, or the templates of one of them.
+
+    Example: edgeface gallery list alice
+    """
+    if name is not None:
+        _list_templates(name, gallery, gallery_key, as_json)
+        return
+    with _open(gallery, gallery_key) as opened:
+        people, space, encrypted, path = opened.list(), opened.space_id, opened.encrypted, opened.path
+    if as_json:
+        listed = [
+            {"name": p.name, "templates": p.templates, "created": p.created, "precisions": p.precisions} for p in people
+        ]
+        console.print_json({"gallery": str(path), "space": space, "encrypted": encrypted, "people": listed})
+        return
+    if not people:
+        typer.echo(f"{path} is empty; add somebody with `edgeface enroll NAME --image FILE`")
+        return
+    rows = [[p.name, str(p.templates), ", ".join(p.precisions) or "not known", p.created] for p in people]
+    console.table(rows, ["name", "templates", "precision", "enrolled"])
+    if not encrypted:
+        console.say(f"{path} is not encrypted; see `edgeface gallery encrypt --help`")
+
+
+def _list_templates(name: str, gallery: Path | None, gallery_key: str | None, as_json: bool) -> None:
+    with _open(gallery, gallery_key) as opened:
+        found = opened.details(name)
+    if as_json:
+        listed = [
+            {"id": t.id, "quality": t.quality, "source": t.source, "precision": t.precision, "created": t.created}
+            for t in found
+        ]
+        console.print_json({"name": name, "templates": listed})
+        return
+    rows = [
+        [
+            str(t.id),
+            "not known" if t.quality is None else f"{t.quality:.3f}",
+            t.precision or "not known",
+            t.created,
+            t.source,
+        ]
+        for t in found
+    ]
+    console.table(rows, ["template", "quality", "precision", "enrolled", "source"])
+
+
+def gallery_remove_command(
+    name: Annotated[str, typer.Argument(help="Who to remove.")],
+    *,
+    template: Annotated[
+        int | None, typer.Option(help="Only this template, by its number in `edgeface gallery list NAME`.")
+    ] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Erase the name from the gallery's log, too.")] = False,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Remove a person, with every template, from a gallery."""
+    from edgeface.errors import ConfigError
+
+    if forget and template is not None:
+        raise ConfigError("--forget goes with removing the whole person; leave out --template")
+    with _open(gallery, gallery_key, "remove") as opened:
+        removed = opened.remove(name, template=template, forget=forget)
+        path = opened.path
+    if as_json:
+        console.print_json({"name": name, "templates": removed, "gallery": str(path)})
+        return
+    what = f"{name} ({removed} templates)" if template is None else f"template {template} of {name}"
+    typer.echo(f"removed {what} from {path}")
+
+
+def gallery_rename_command(
+    name: Annotated[str, typer.Argument(help="Who to rename.")],
+    new: Annotated[str, typer.Argument(help="The new name.")],
+    *,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Give a person another name."""
+    with _open(gallery, gallery_key, "rename") as opened:
+        opened.rename(name, new)
+        path = opened.path
+    if as_json:
+        console.print_json({"name": new, "was": name, "gallery": str(path)})
+        return
+    typer.echo(f"{name} is now {new} in {path}")
+
+
+def gallery_merge_command(
+    name: Annotated[str | None, typer.Argument(help="Who is to become part of INTO.")] = None,
+    into: Annotated[str | None, typer.Argument(help="Who they really are.")] = None,
+    *,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Instead: add everybody from this other gallery file.")
+    ] = None,
+    file_key: FileKey = None,
+    join: Join = False,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Merge two people into one, or another gallery into this one.
+
+    Examples:
+
+      edgeface gallery merge "Al Smith" Albert
+
+      edgeface gallery merge --from other.db
+    """
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery_import import merge_gallery
+    from edgeface.runtime.gallery_reader import is_encrypted
+
+    if source is not None and name is None:
+        key = None
+        if file_key is not None or is_encrypted(source):
+            key = console.gallery_key(gallery_key if file_key is None else file_key)
+        with Gallery(source, key=key) as other, _open(gallery, gallery_key, "merge") as opened:
+            _tell_taken_in(merge_gallery(opened, other, join=join), source, opened.path, as_json)
+        return
+    if source is not None or name is None or into is None:
+        raise ConfigError("give two names to merge one person into another, or --from with another gallery")
+    with _open(gallery, gallery_key, "merge") as opened:
+        moved = opened.merge(name, into)
+        path = opened.path
+    if as_json:
+        console.print_json({"name": into, "was": name, "templates": moved, "gallery": str(path)})
+        return
+    typer.echo(f"{name} is now {into}, who got {moved} templates more in {path}")
+
+
+def gallery_export_command(
+    out: Annotated[Path, typer.Argument(help="File to write.")],
+    *,
+    file_key: FileKey = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Do not encrypt the file, though the gallery is.")] = False,
+    force: Force = False,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Write everybody in a gallery into one file, for another device or as a copy. Encrypted as the gallery is.
+
+    Example: edgeface gallery export people.jsonl
+    """
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.gallery_exchange import export_gallery
+
+    if plain and file_key is not None:
+        raise ConfigError("--plain and --file-key exclude each other; give one of them")
+    key = None if plain else console.gallery_key(file_key if file_key is not None else gallery_key)
+    with _open(gallery, gallery_key, "export") as opened:
+        templates = export_gallery(opened, out, key, force=force)
+    if as_json:
+        console.print_json({"file": str(out), "templates": templates, "encrypted": key is not None})
+        return
+    typer.echo(f"wrote {templates} templates to {out}, {'encrypted' if key else 'not encrypted'}")
+
+
+def gallery_import_command(
+    file: Annotated[Path, typer.Argument(help="File of `edgeface gallery export`.")],
+    *,
+    file_key: FileKey = None,
+    join: Join = False,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Add everybody from an exported file, or nobody if anything in it is wrong. Makes the gallery if there is none.
+
+    Example: edgeface gallery import people.jsonl --gallery new.db
+    """
+    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery_export_reader import read_export
+    from edgeface.runtime.gallery_import import take_in
+
+    key = console.gallery_key(gallery_key)
+    export = read_export(file, key if file_key is None else console.gallery_key(file_key))
+    path = gallery or console.default_gallery()
+    with Gallery(
+        path, export.space, export.dimension, create=True, key=key, command="edgeface gallery import"
+    ) as opened:
+        _tell_taken_in(take_in(opened, export.people, file.name, join=join), file, path, as_json)
+
+
+def gallery_log_command(
+    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
+) -> None:
+    """Show who was enrolled, renamed, merged or removed, when, and by whom; exit code 1 if the log was altered."""
+    from edgeface.errors import GalleryError
+
+    with _open(gallery, gallery_key) as opened:
+        report, path = opened.log(), opened.path
+    if as_json:
+        entries = [
+            {
+                "id": e.id,
+                "time": e.time,
+                "action": e.action,
+                "names": e.names,
+                "subject": e.subject,
+                "detail": e.detail,
+                "command": e.command,
+                "user": e.user,
+            }
+            for e in report.entries
+        ]
+        console.print_json({"gallery": str(path), "ok": report.broken is None, "why": report.broken, "log": entries})
+    else:
+        rows = [
+            [
+                str(e.id),
+                e.time,
+                e.action,
+                "(erased)" if e.names is None else " -> ".join(e.names),
+                str(e.detail.get("templates", "")),
+                e.user,
+                e.command,
+            ]
+            for e in report.entries
+        ]
+        console.table(rows, ["entry", "time", "what", "who", "templates", "user", "command"])
+    if report.broken is not None:
+        raise GalleryError(f"the log of gallery {path} was altered: {report.broken}; compare it with a copy")
+
+
+def gallery_keygen_command(key: KeyPlace, *, force: Force = False, as_json: opt.Json = False) -> None:
+    """Make a key for encrypted galleries. Without it they cannot be read: keep a copy in a safe place.
+
+    Example: edgeface gallery keygen gallery.key
+    """
+    from edgeface.runtime.gallery_key import make_key
+
+    make_key(key, force=force)
+    if as_json:
+        console.print_json({"key": key})
+        return
+    typer.echo(f"gallery key: {key}; without it the gallery is lost, so keep a copy in a safe place")
+
+
+def gallery_encrypt_command(
+    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
+) -> None:
+    """Encrypt a gallery that is not. Enrolling into a new gallery with a key encrypts it from the start.
+
+    Example: edgeface gallery encrypt --gallery-key gallery.key
+    """
+    from edgeface.errors import ConfigError, GalleryError
+    from edgeface.runtime.gallery_reader import is_encrypted
+
+    key = console.gallery_key(gallery_key)
+    if key is None:
+        raise ConfigError("give the key to encrypt with: --gallery-key FILE, made by `edgeface gallery keygen FILE`")
+    path = gallery or console.default_gallery()
+    if is_encrypted(path):
+        raise GalleryError(f"gallery {path} is encrypted already; change its key with `edgeface gallery rekey`")
+    _protect(gallery, None, key, "edgeface gallery encrypt", as_json)
+
+
+def gallery_rekey_command(
+    *,
+    new_key: Annotated[str, typer.Option(help="Key to encrypt with from now on; as in --gallery-key.")],
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Change the key of an encrypted gallery.
+
+    Example: edgeface gallery rekey --gallery-key old.key --new-key new.key
+    """
+    from edgeface.errors import ConfigError
+
+    key = console.gallery_key(gallery_key)
+    if key is None:
+        raise ConfigError("give the key that the gallery has now: --gallery-key FILE")
+    _protect(gallery, key, console.gallery_key(new_key), "edgeface gallery rekey", as_json)
+
+
+def gallery_decrypt_command(
+    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
+) -> None:
+    """Turn the encryption of a gallery off.
+
+    Example: edgeface gallery decrypt --gallery-key gallery.key
+    """
+    from edgeface.errors import ConfigError
+
+    key = console.gallery_key(gallery_key)
+    if key is None:
+        raise ConfigError("give the key that the gallery has now: --gallery-key FILE")
+    _protect(gallery, key, None, "edgeface gallery decrypt", as_json)
+
+
+def _protect(
+    gallery: Path | None, before: "GalleryKey | None", after: "GalleryKey | None", command: str, as_json: bool
+) -> None:
+    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery_protection import protect
+
+    path = gallery or console.default_gallery()
+    with Gallery(path, key=before, command=command) as opened:
+        templates = protect(opened, after)
+    if as_json:
+        console.print_json({"gallery": str(path), "encrypted": after is not None, "templates": templates})
+        return
+    typer.echo(f"{path} is {'encrypted' if after else 'not encrypted any more'} ({templates} templates)")
+
+
+def _tell_taken_in(result: "TakenIn", source: Path, path: Path, as_json: bool) -> None:
+    if as_json:
+        console.print_json(
+            {
+                "from": str(source),
+                "gallery": str(path),
+                "people": result.people,
+                "templates": result.templates,
+                "skipped": result.skipped,
+            }
+        )
+        return
+    known = f"; {result.skipped} were there already" if result.skipped else ""
+    typer.echo(f"{path} got {result.templates} templates from {source}, {result.people} people are new{known}")
+
+
+def _open(gallery: Path | None, gallery_key: str | None, command: str = "") -> "Gallery":
+    from edgeface.runtime.gallery import Gallery
+
+    path = gallery or console.default_gallery()
+    return Gallery(path, key=console.gallery_key(gallery_key), command=f"edgeface gallery {command}".strip())

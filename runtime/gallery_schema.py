@@ -1,0 +1,78 @@
+"""What tables a gallery has, and how an older one gets them."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+APPLICATION_ID: Final = int.from_bytes(b"EFgl", "big")
+SCHEMA_VERSION: Final = 3
+
+NO_ENCRYPTION: Final = "none"
+AES_GCM: Final = "aes-256-gcm"
+
+EMPTY_HEAD: Final = f"0:{'0' * 64}"
+"""Number of entries in the log, and the hash of the last one."""
+
+_LOG: Final = (
+    # What is hashed never changes. The names lie outside of the chain, which holds their salted hash only, so that a
+    # name can be erased, and encrypted later, without breaking it.
+    """CREATE TABLE log (
+        id INTEGER PRIMARY KEY,
+        time TEXT NOT NULL,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        command TEXT NOT NULL,
+        user TEXT NOT NULL,
+        commitment TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        names BLOB
+    )""",
+    """CREATE TRIGGER log_keeps_entries BEFORE DELETE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log only grows'); END""",
+    """CREATE TRIGGER log_keeps_facts
+        BEFORE UPDATE OF id, time, action, subject, detail, command, user, commitment, hash ON log
+        BEGIN SELECT RAISE(ABORT, 'the log only grows'); END""",
+)
+
+SCHEMA: Final = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # With encryption, name and embedding are sealed bytes, source is empty, and `lookup` is a keyed hash of the name.
+    """CREATE TABLE people (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, uid BLOB, lookup BLOB
+    )""",
+    """CREATE TABLE templates (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+        embedding BLOB NOT NULL,
+        quality REAL,
+        source TEXT NOT NULL,
+        created TEXT NOT NULL,
+        precision TEXT
+    )""",
+    "CREATE INDEX templates_person ON templates (person)",
+    "CREATE UNIQUE INDEX people_uid ON people (uid)",
+    "CREATE UNIQUE INDEX people_lookup ON people (lookup)",
+    *_LOG,
+)
+
+
+def _remember_precision(connection: sqlite3.Connection) -> None:
+    """Version 2 remembers the precision of each template; that of older ones is not known."""
+    connection.execute("ALTER TABLE templates ADD COLUMN precision TEXT")
+
+
+def _protect_and_log(connection: sqlite3.Connection) -> None:
+    """Version 3 can be encrypted, and has a log, which begins empty."""
+    connection.execute("ALTER TABLE people ADD COLUMN uid BLOB")
+    connection.execute("ALTER TABLE people ADD COLUMN lookup BLOB")
+    connection.execute("UPDATE people SET uid = randomblob(16)")
+    connection.execute("CREATE UNIQUE INDEX people_uid ON people (uid)")
+    connection.execute("CREATE UNIQUE INDEX people_lookup ON people (lookup)")
+    for statement in _LOG:
+        connection.execute(statement)
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("encryption", NO_ENCRYPTION), ("head", EMPTY_HEAD)])
+
+
+MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {1: _remember_precision, 2: _protect_and_log}
+"""What brings a gallery from this schema version to the next; all of them run in one transaction."""
