@@ -19,7 +19,7 @@ from edgeface.runtime.detector import open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
 from edgeface.runtime.placement import NOTABLE, causes, int8_speed, placement, processor_instructions
 from edgeface.runtime.providers import PROVIDERS
-from edgeface.runtime.session import Session, import_onnxruntime
+from edgeface.runtime.session import Session, absent, import_onnxruntime
 from edgeface.runtime.speed import remember
 from edgeface.runtime.timing import Histogram, take_turns
 
@@ -159,7 +159,8 @@ def measure(
         [candidate.work for candidate in candidates], runs, max(2, runs // 10), lambda done, _: advance(done, total)
     )
     batches = race_batches(compared, rounds, lambda done, _: advance(runs + done, total))
-    advance(total, total)
+    if not batches:
+        advance(total, total)
     for candidate, measured in zip(candidates, times, strict=True):
         candidate.times_ms = measured
     embed = {c.precision: float(np.median(c.times_ms)) for c in candidates if _decides(c, 1)}
@@ -205,10 +206,13 @@ def _open(
 ) -> tuple[list[_Candidate], tuple[str, ...]]:
     batch = np.repeat(align(frame, TEMPLATE)[None], faces, 0)
     candidates, skipped = list[_Candidate](), list[str]()
+    gone: dict[str, list[str]] = {}
     for choice in choices:
+        if not strict and (reason := absent(choice.name)) is not None:
+            gone.setdefault(reason, []).append(choice.name)
+            continue
         row = PROVIDERS.get(choice.name)
         refused = {} if row is None else row.refused
-        skipped += [f"{p} on {choice.name}: {refused[p]}" for p in precisions if p in refused]
         for count in threads if choice.name == "cpu" else threads[:1]:
             try:
                 if bundle.manifest.detector is not None:
@@ -219,6 +223,7 @@ def _open(
                     candidates.append(_candidate("detect", "", count, 1, detect, before, detector.session))
                 for precision in precisions:
                     if precision in refused:
+                        skipped.append(f"{precision} on {choice.name}: {refused[precision]}")
                         continue
                     before = _memory_mb()
                     embedder, _ = bundle_embedder(bundle, precision=precision, provider=choice, threads=count)
@@ -233,9 +238,9 @@ def _open(
                 skipped.append(str(error))
                 break
     if not candidates:
-        raise ProviderError(f"no provider works here: {'; '.join(skipped)}")
+        raise ProviderError(f"no provider works here: {'; '.join([*skipped, *gone])}")
     candidates.append(_candidate("align", "", 1, 1, partial(align, frame, TEMPLATE), None, None))
-    return candidates, tuple(skipped)
+    return candidates, (*(f"{', '.join(names)}: {reason}" for reason, names in gone.items()), *skipped)
 
 
 def _candidate(

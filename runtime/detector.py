@@ -21,7 +21,7 @@ from edgeface.runtime.detections import MULTIPLE, Detections, DetectorSettings
 from edgeface.runtime.edge_detector import EdgeDetector
 from edgeface.runtime.onnx_reader import read_model
 from edgeface.runtime.providers import PROVIDERS
-from edgeface.runtime.session import Announce, Sizes, open_session
+from edgeface.runtime.session import Announce, Sizes, absent, open_session
 from edgeface.runtime.yunet import YuNetDetector
 
 __all__ = [
@@ -98,9 +98,8 @@ def open_detector(
         ProviderError: as `edgeface.runtime.session.open_session`.
     """
     choice = as_choice(provider)
-    row = PROVIDERS.get(choice.name)
-    if row is not None and row.fixed_sizes and any(None in entry.shape[1:] for entry in read_model(model, name).inputs):
-        logger.warning("%s takes pictures of any size, which %s does not; it runs on the CPU", name, row.name)
+    if _needs_fixed_sizes(choice.name) and any(None in entry.shape[1:] for entry in read_model(model, name).inputs):
+        logger.warning("%s takes pictures of any size, which %s does not; it runs on the CPU", name, choice.name)
         choice = replace(choice, name="cpu")
     session = open_session(
         model, provider=choice, threads=threads, name=name, sizes=_sizes(max_side), announce=announce
@@ -125,3 +124,8 @@ def _sizes(max_side: int) -> Sizes:
     most = -(-max_side // MULTIPLE) * MULTIPLE
     usual = min(most, -(-most * 3 // 4 // MULTIPLE) * MULTIPLE)
     return Sizes(height=(MULTIPLE, usual, most), width=(MULTIPLE, most, most))
+
+
+def _needs_fixed_sizes(provider: str) -> bool:
+    row = PROVIDERS.get(provider)
+    return row is not None and row.fixed_sizes and absent(provider) is None

@@ -268,7 +268,7 @@ class Opening:
                 f"provider {row.name} runs none of the {sum(session.nodes.nodes.values())} nodes of {self.name}; all "
                 "would run on the CPU: use --provider cpu, or a precision that it can run"
             )
-        if warning := session.nodes.warning(row.name, self.name):
+        if self.keep and (warning := session.nodes.warning(row.name, self.name)):
             logger.warning(warning)
 
 

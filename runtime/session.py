@@ -20,6 +20,7 @@ __all__ = [
     "Session",
     "Sizes",
     "Tensor",
+    "absent",
     "first_that_works",
     "import_onnxruntime",
     "open_session",
