@@ -93,6 +93,8 @@ class Opening:
         return row, devices
 
     def _setup(self, row: Provider) -> Setup:
+        if not row.device_type:
+            return Setup(device=self.choice.device, threads=self.threads, precision=self.precision)
         inputs = read_model(self.model, self.name).inputs
         profile = {}
         if row.keeps_engines and any(None in entry.shape for entry in inputs):

@@ -80,11 +80,11 @@ def installed_wheels() -> tuple[str, ...]:
     found = []
     for wheel in _WHEELS:
         try:
-            files = metadata.distribution(wheel).files
+            record = metadata.distribution(wheel).read_text("RECORD")
         except metadata.PackageNotFoundError:
             continue
         # A plugin may be called onnxruntime-qnn and leave the folder alone.
-        if files is None or any(file.parts[:2] == ("onnxruntime", "__init__.py") for file in files):
+        if record is None or "onnxruntime/__init__.py" in (line.split(",")[0] for line in record.splitlines()):
             found.append(wheel)
     return tuple(found)
 

@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,16 +46,16 @@ def fake(tmp_path, monkeypatch, root):
 
 
 def facts(**changes):
-    known = {
-        "model": "0" * 64,
-        "onnxruntime": "1.32.0",
-        "tensorrt": "101300",
-        "gpu": ORIN,
-        "precision": "fp16",
-        "shapes": {"trt_profile_min_shapes": "faces:1x112x112x3"},
-        "limit": None,
-    }
-    return EngineFacts(**(known | changes))
+    shapes = {"trt_profile_min_shapes": "faces:1x112x112x3"}
+    return replace(EngineFacts("0" * 64, "1.32.0", "101300", ORIN, "fp16", shapes, None), **changes)
+
+
+@contextmanager
+def building(store, known):
+    """As `EngineStore.building`, where nobody else is at it."""
+    with store.building(known) as folder:
+        assert folder is not None
+        yield folder
 
 
 def build(store, known):
@@ -94,7 +96,7 @@ class TestStore:
 
     def test_a_build_that_fails_leaves_nothing(self, root):
         store = EngineStore(root)
-        with pytest.raises(RuntimeError), store.building(facts()) as folder:
+        with pytest.raises(RuntimeError), building(store, facts()) as folder:
             (folder / "a.engine").write_bytes(b"half")
             raise RuntimeError
         assert store.find(facts()) is None and not list(root.rglob("*.engine"))
@@ -119,7 +121,7 @@ class TestStore:
             order.append(("second", build(EngineStore(root), facts())))
 
         other = threading.Thread(target=second)
-        with store.building(facts()) as folder:
+        with building(store, facts()) as folder:
             other.start()
             started.wait()
             (folder / "a.engine").write_bytes(b"engine")
@@ -130,10 +132,10 @@ class TestStore:
     def test_timings_are_lent_to_the_next_network_of_the_same_machine(self, root):
         store = EngineStore(root)
         build(store, facts())
-        with store.building(facts(model="1" * 64)) as folder:
+        with building(store, facts(model="1" * 64)) as folder:
             assert (folder / "cache.timing").read_bytes() == b"timing"
             (folder / "b.engine").write_bytes(b"engine")
-        with store.building(facts(tensorrt="101400")) as folder:
+        with building(store, facts(tensorrt="101400")) as folder:
             assert not list(folder.iterdir())
             (folder / "c.engine").write_bytes(b"engine")
 
@@ -180,7 +182,7 @@ class TestSessions:
         assert not fake.engines_built
 
     def test_built_once_then_found(self, fake, root):
-        told = []
+        told: list[str] = []
         embedder = open_embedder(embedder_bytes(), provider=BUILD, announce=told.append)
         assert [text.split(" for ")[0] for text in told] == [
             "building the TensorRT engine",
@@ -326,7 +328,7 @@ class TestGpu:
             asked.append(name)
             return SimpleNamespace(getInferLibVersion=lambda: 101300)
 
-        with pytest.raises(ProviderError, match="libnvinfer.so.10 of TensorRT is missing"):
+        with pytest.raises(ProviderError, match=r"libnvinfer\.so\.10 of TensorRT is missing"):
             tensorrt_version(library)
         monkeypatch.setattr(ctypes, "CDLL", load)
         assert tensorrt_version(library) == "101300" and asked == ["libnvinfer.so.10"]

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from importlib import metadata
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -309,15 +308,15 @@ class TestMessages:
 
     def test_wheels_that_bring_the_folder(self, monkeypatch):
         files = {
-            "onnxruntime": [Path("onnxruntime/__init__.py")],
+            "onnxruntime": "onnxruntime/__init__.py,sha256=0,1\n",
             "onnxruntime-gpu": None,
-            "onnxruntime-qnn": [Path("onnxruntime_qnn/libep.so")],  # a plugin
+            "onnxruntime-qnn": "onnxruntime_qnn/onnxruntime/__init__.py,,\n",  # a plugin
         }
 
         def distribution(name):
             if name not in files:
                 raise metadata.PackageNotFoundError(name)
-            return SimpleNamespace(files=files[name])
+            return SimpleNamespace(read_text=lambda _: files[name])
 
         monkeypatch.setattr(metadata, "distribution", distribution)
         assert installed_wheels() == ("onnxruntime", "onnxruntime-gpu")
