@@ -18,7 +18,7 @@ from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.limits import bundle_limits
 from edgeface.runtime.placement import processor_instructions
-from edgeface.runtime.provider_errors import installed_wheels
+from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
 from edgeface.runtime.session import Session, provider_status
 from edgeface.runtime.video import list_cameras
 
@@ -83,7 +83,7 @@ def _providers(choice: ProviderChoice) -> list[dict[str, Any]]:
 def _wheels() -> dict[str, Any]:
     """Say which wheels brought onnxruntime; two of them overwrite each other's files, and either may then be broken."""
     found = installed_wheels()
-    many = f"{' and '.join(found)} are both installed and overwrite each other; uninstall both, then install one"
+    many = f"{' and '.join(found)} are installed: {TWO_WHEELS}"
     return {"installed": list(found), "ok": len(found) < 2, "why": many if len(found) > 1 else None}
 
 

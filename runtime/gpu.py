@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeface.errors import ProviderError
-from edgeface.runtime.provider_errors import explain, needed_libraries
+from edgeface.runtime.elf import needed_libraries
+from edgeface.runtime.provider_errors import explain
 
 _DRIVER_NAMES: Final = ("libcuda.so.1", "nvcuda.dll")
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h

@@ -1,6 +1,7 @@
 """Opening a network on one provider: with its options, its engines and its first runs behind it."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from edgeface.runtime.provider_errors import (
     explain,
     installed_wheels,
     library_path,
-    load_error,
+    load_errors,
     not_installed,
     overheard,
 )
@@ -34,14 +35,19 @@ logger = logging.getLogger(__name__)
 Announce = Callable[[str], None]
 """Takes a sentence for people about something that takes long."""
 
+_LOADING: Final = re.compile(r"Please install|load library|LoadLibrary", re.IGNORECASE)
 _TYPES: Final = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class FellBackError(ProviderError):
+    """onnxruntime left a provider out and said nothing."""
 
 
 def absent(provider: str) -> str | None:
     """Return a short reason if the installed onnxruntime was built without a provider."""
     row = PROVIDERS.get(provider)
     onnxruntime = import_onnxruntime()
-    if row is None or row.ort_name in onnxruntime.get_available_providers() or len(installed_wheels()) > 1:
+    if row is None or row.ort_name in onnxruntime.get_available_providers():
         return None
     return f"not in the installed onnxruntime {onnxruntime.__version__}"
 
@@ -72,6 +78,8 @@ class Opening:
         if row.name == "cuda" and self.choice.cuda_graph and self.keep:
             try:
                 return self._create(onnxruntime, row, devices, replace(setup, cuda_graph=True), why)
+            except FellBackError:  # it would again
+                raise
             except ProviderError as error:
                 logger.info("%s runs on cuda without recorded launches: %s", self.name, error)
         return self._create(onnxruntime, row, devices, setup, why)
@@ -220,16 +228,20 @@ class Opening:
             except ProviderError:
                 raise
             except Exception as error:  # onnxruntime's exceptions share no base class but this
-                reason = explain([*heard, str(error)]) or type(error).__name__
+                text = str(error)
+                loading = load_errors(onnxruntime, row) if _LOADING.search(text) else ()
+                reason = explain([*loading, *heard, text]) or type(error).__name__
                 if row.name != "cpu":
                     raise ProviderError(f"provider {row.name} failed to load {self.name}: {reason}") from error
                 raise BundleError(f"{self.name} is not a network that onnxruntime can load: {reason}") from error
         got = raw.get_providers()[0]
         if got != row.ort_name:
-            reason = explain([*heard, load_error(onnxruntime, row)]) or (
-                "check that the libraries it was built for are on the library path"
-            )
-            raise ProviderError(
+            reason = explain([*load_errors(onnxruntime, row), *heard])
+            if not reason and row.device_type == "cuda" and gpu.find_gpu(self.choice.device or 0) is None:
+                reason = f"there is no NVIDIA GPU {self.choice.device or 0} that this process may use; see nvidia-smi"
+            if not reason:
+                reason = "check that the libraries it was built for are on the library path"
+            raise FellBackError(
                 f"provider {row.name} is installed but did not load, onnxruntime fell back to {got}: {reason}"
             )
         return raw

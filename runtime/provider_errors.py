@@ -1,7 +1,6 @@
 """Why a provider did not load: what onnxruntime said, in one line that names what is missing."""
 
 import ctypes
-import mmap
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from edgeface.runtime.elf import needed_libraries
 from edgeface.runtime.providers import Provider
 
 _MISSING: Final = (
@@ -17,19 +17,18 @@ _MISSING: Final = (
     re.compile(r'"([\w.+-]+\.dll)" which is missing', re.IGNORECASE),
     re.compile(r"Library not loaded: \S*?([\w.+-]+\.dylib)"),
 )
-_NEEDED: Final = re.compile(rb"lib(?:cu|nv|openvino)[a-zA-Z_]*\.so\.\d+(?:\.\d+)*|(?:cu|nv|openvino)\w*_\d+\.dll")
 _OWNERS: Final = (
-    ("cudnn", "cuDNN", "pip install 'onnxruntime-gpu[cudnn]'"),
+    ("cudnn", "cuDNN", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
     ("nvinfer", "TensorRT", "pip install tensorrt"),
     ("nvonnxparser", "TensorRT", "pip install tensorrt"),
     ("nvcuda", "the NVIDIA driver", "install the driver"),
-    ("cublas", "CUDA", "pip install 'onnxruntime-gpu[cuda]'"),
-    ("cudart", "CUDA", "pip install 'onnxruntime-gpu[cuda]'"),
-    ("cufft", "CUDA", "pip install 'onnxruntime-gpu[cuda]'"),
-    ("curand", "CUDA", "pip install 'onnxruntime-gpu[cuda]'"),
-    ("nvrtc", "CUDA", "pip install 'onnxruntime-gpu[cuda]'"),
+    ("cublas", "CUDA", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ("cudart", "CUDA", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ("cufft", "CUDA", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ("curand", "CUDA", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ("nvrtc", "CUDA", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
     ("cuda", "the NVIDIA driver", "install the driver"),
-    ("openvino", "OpenVINO", "pip install openvino"),
+    ("openvino", "OpenVINO", "pip install onnxruntime-openvino again"),
     ("qnn", "Qualcomm's QNN SDK", "install it"),
     ("onnxruntime", "onnxruntime itself", "install the same wheel again"),
 )
@@ -75,6 +74,9 @@ _WHEELS: Final = (
 )
 
 
+TWO_WHEELS: Final = "they overwrite each other; uninstall them all, then install one"
+
+
 def installed_wheels() -> tuple[str, ...]:
     """Return the installed wheels that bring the folder `onnxruntime`: more than one overwrite each other."""
     found = []
@@ -93,8 +95,8 @@ def not_installed(provider: Provider, version: str, wheels: Sequence[str]) -> st
     """Say why a provider is not among those of the installed onnxruntime, and what to do."""
     if len(wheels) > 1:
         return (
-            f"provider {provider.name} is not available: {' and '.join(wheels)} are both installed and overwrite each "
-            f"other; uninstall both, then install the one that brings it: {provider.wheel}"
+            f"provider {provider.name} is not available, and {' and '.join(wheels)} are installed: {TWO_WHEELS} "
+            f"({provider.name} comes with {provider.wheel})"
         )
     if provider.name == "cpu":
         return f"this build of onnxruntime {version} has no CPU provider; {provider.install}"
@@ -104,12 +106,11 @@ def not_installed(provider: Provider, version: str, wheels: Sequence[str]) -> st
 
 
 def explain(texts: Sequence[str]) -> str:
-    """Return the most telling of what was said, with the missing library and what brings it by name; '' for nothing."""
+    """Return the most telling of what was said, with missing libraries and what brings them by name; '' for nothing."""
     said = [" ".join(text.split()) for text in texts if text.strip()]
-    for text in said:
-        for pattern in _MISSING:
-            if match := pattern.search(text):
-                return _missing_library(match[1])
+    missing = dict.fromkeys(match[1] for text in said for pattern in _MISSING for match in pattern.finditer(text))
+    if missing:
+        return _missing_libraries(tuple(missing))
     for text in said:
         for pattern, meaning in _FAILURES:
             if pattern.search(text):
@@ -117,11 +118,21 @@ def explain(texts: Sequence[str]) -> str:
     return _shortened(said[0]) if said else ""
 
 
-def _missing_library(library: str) -> str:
-    for part, owner, remedy in _OWNERS:
-        if part in library.lower():
-            return f"the library {library} of {owner} is missing; {remedy}, or put its folder on the library path"
-    return f"the library {library} is missing; install what it belongs to, or put its folder on the library path"
+def _missing_libraries(libraries: Sequence[str]) -> str:
+    """Name libraries by what they belong to, and what brings them."""
+    owners: dict[str, list[str]] = {}
+    remedies: dict[str, None] = {}
+    for library in libraries:
+        owner, remedy = next(
+            ((owner, remedy) for part, owner, remedy in _OWNERS if part in library.lower()),
+            ("", "install what it belongs to"),
+        )
+        owners.setdefault(owner, []).append(library)
+        remedies[remedy] = None
+    named = " and ".join(", ".join(names) + (f" of {owner}" if owner else "") for owner, names in owners.items())
+    what = "libraries" if len(libraries) > 1 else "library"
+    verb = "are" if len(libraries) > 1 else "is"
+    return f"the {what} {named} {verb} missing; {', '.join(remedies)}, or put the folder on the library path"
 
 
 def _shortened(text: str, most: int = 300) -> str:
@@ -157,28 +168,21 @@ def library_path(onnxruntime: Any, stem: str) -> Path:
     return Path(str(onnxruntime.__file__)).parent / "capi" / pattern.format(stem)
 
 
-def load_error(onnxruntime: Any, provider: Provider) -> str:
-    """Return what the system says of the first library that a provider's own one needs and that does not load; else ''.
+def load_errors(onnxruntime: Any, provider: Provider) -> tuple[str, ...]:
+    """Return what the system says of each library that a provider's own one needs and that does not load.
 
     The provider's library itself is left alone: it reaches for onnxruntime while it is loaded, and must find it ready.
     """
     if not provider.library:
-        return ""
+        return ()
     library = library_path(onnxruntime, provider.library)
     if not library.is_file():
-        return f"{library.name} is not in the folder of onnxruntime"
+        return (f"{library.name} is not in the folder of onnxruntime",)
+    said = []
     for name in needed_libraries(library):
-        try:
-            ctypes.CDLL(name)
-        except OSError as error:
-            return str(error)
-    return ""
-
-
-def needed_libraries(library: Path) -> tuple[str, ...]:
-    """Return the names of NVIDIA's and OpenVINO's libraries that stand in a library, without loading it."""
-    try:
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return tuple(sorted({match[0].decode() for match in _NEEDED.finditer(content)}))
-    except (OSError, ValueError):  # an empty file cannot be mapped
-        return ()
+        if any(part in name for part, _, _ in _OWNERS):  # the others come with the system, or onnxruntime finds them
+            try:
+                ctypes.CDLL(name)
+            except OSError as error:
+                said.append(str(error))
+    return tuple(said)

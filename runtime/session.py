@@ -10,6 +10,7 @@ from edgeface.runtime.choice import ProviderChoice, ProviderLike, as_choice
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.network import Session, Sizes, Tensor, import_onnxruntime
 from edgeface.runtime.opening import Announce, Opening, absent
+from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
 from edgeface.runtime.providers import PROVIDERS
 
 __all__ = [
@@ -106,6 +107,8 @@ def first_that_works(choice: ProviderChoice, attempt: Callable[[str, str], T], n
             if missing is None:
                 failed.append(f"not {candidate}: {error}")
             continue
+        if candidate == "cpu" and len(wheels := installed_wheels()) > 1:
+            failed.append(f"although {' and '.join(wheels)} are installed: {TWO_WHEELS}")
         if failed:  # what is not installed was not expected to run
             logger.warning("%s runs on %s, %s", name, candidate, "; ".join(failed))
         return found

@@ -320,8 +320,8 @@ class TestGpu:
         assert find_gpu() is None
 
     def test_the_tensorrt_that_onnxruntime_needs(self, monkeypatch, tmp_path):
-        library = tmp_path / "libonnxruntime_providers_tensorrt.so"
-        library.write_bytes(b"..\0libnvinfer_plugin.so.10\0libnvinfer.so.10\0..")
+        needed = ("libcublas.so.13", "libnvinfer_plugin.so.10", "libnvinfer.so.10")
+        monkeypatch.setattr(gpu, "needed_libraries", lambda library: needed if library.name == "ep.so" else ())
         asked = []
 
         def load(name):
@@ -329,8 +329,8 @@ class TestGpu:
             return SimpleNamespace(getInferLibVersion=lambda: 101300)
 
         with pytest.raises(ProviderError, match=r"libnvinfer\.so\.10 of TensorRT is missing"):
-            tensorrt_version(library)
+            tensorrt_version(tmp_path / "ep.so")
         monkeypatch.setattr(ctypes, "CDLL", load)
-        assert tensorrt_version(library) == "101300" and asked == ["libnvinfer.so.10"]
+        assert tensorrt_version(tmp_path / "ep.so") == "101300" and asked == ["libnvinfer.so.10"]
         with pytest.raises(ProviderError, match="is missing or needs no TensorRT"):
             tensorrt_version(tmp_path / "none.so")

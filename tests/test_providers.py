@@ -4,7 +4,10 @@ import json
 import logging
 import os
 import sys
+import tempfile
+from contextlib import nullcontext
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,14 +18,15 @@ from typer.testing import CliRunner
 
 from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
-from edgeface.runtime import plugins
+from edgeface.runtime import plugins, provider_errors
 from edgeface.runtime.assignment import Assignment, profiled
 from edgeface.runtime.bench import measure
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
 from edgeface.runtime.choice import PluginLibrary, ProviderChoice
 from edgeface.runtime.detector import open_detector
+from edgeface.runtime.elf import needed_libraries
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
-from edgeface.runtime.provider_errors import explain, installed_wheels, load_error, needed_libraries, not_installed
+from edgeface.runtime.provider_errors import explain, installed_wheels, library_path, load_errors, not_installed
 from edgeface.runtime.providers import PROVIDERS, Setup
 from edgeface.runtime.session import open_session, provider_status
 from tests.fake_onnxruntime import CPU, CUDA, NO_CUDNN, TENSORRT, FakeOnnxruntime, FakeSession
@@ -50,6 +54,12 @@ def pretend(tmp_path, monkeypatch):
 def nodes_of(session):
     assert session.nodes is not None
     return session.nodes.nodes
+
+
+def _ctypes_file():
+    import _ctypes
+
+    return _ctypes.__file__
 
 
 def runner_of(session):
@@ -219,11 +229,11 @@ class TestBinding:
 
     def test_what_is_given_back_is_a_copy(self, pretend):
         pretend(works=(CUDA,))
-        embedder = open_embedder(embedder_bytes(), provider="cuda")
-        embedder.embed(faces(1))
-        first = embedder.embed(faces(1))
+        session = open_session(embedder_bytes(), provider="cuda")
+        session.run({"faces": faces(1)})
+        (first,) = session.run({"faces": faces(1)})
         kept = first.copy()
-        embedder.embed(255 - faces(1))
+        session.run({"faces": 255 - faces(1)})
         np.testing.assert_array_equal(first, kept)
 
     def test_old_shapes_go_but_recordings_stay(self, pretend, monkeypatch):
@@ -303,7 +313,7 @@ class TestMessages:
     def test_both_wheels(self, monkeypatch):
         row = PROVIDERS["cuda"]
         said = not_installed(row, "1.0", ("onnxruntime", "onnxruntime-gpu"))
-        assert "onnxruntime and onnxruntime-gpu are both installed and overwrite each other" in said
+        assert "onnxruntime and onnxruntime-gpu are installed: they overwrite each other; uninstall them all" in said
         assert "cuda is not in the installed onnxruntime 1.0" in not_installed(row, "1.0", ("onnxruntime",))
 
     def test_wheels_that_bring_the_folder(self, monkeypatch):
@@ -321,15 +331,41 @@ class TestMessages:
         monkeypatch.setattr(metadata, "distribution", distribution)
         assert installed_wheels() == ("onnxruntime", "onnxruntime-gpu")
 
-    def test_needed_libraries_are_tried_one_by_one(self, pretend, tmp_path):
-        fake = pretend(works=(CUDA,))
-        library = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
-        assert "is not in the folder of onnxruntime" in load_error(fake, PROVIDERS["cuda"])
-        library.write_bytes(b"\x7fELF..\0libcudnn.so.997\0libm.so.6\0libcublas.so.998\0text")
-        assert needed_libraries(library) == ("libcublas.so.998", "libcudnn.so.997")
-        assert "libcublas.so.998 of CUDA is missing" in explain([load_error(fake, PROVIDERS["cuda"])])
-        library.write_bytes(b"")
-        assert load_error(fake, PROVIDERS["cuda"]) == "" == load_error(fake, PROVIDERS["cpu"])
+    def test_needed_libraries_are_tried_one_by_one(self, pretend, monkeypatch):
+        fake, row = pretend(works=(CUDA,)), PROVIDERS["cuda"]
+        assert "is not in the folder of onnxruntime" in explain(load_errors(fake, row))
+        library_path(fake, row.library).write_bytes(b"")
+        needed = ("libcudart.so.997", "libcublas.so.998", "libcudnn.so.999", "libm.so.6", "libsomething.so.1")
+        monkeypatch.setattr(provider_errors, "needed_libraries", lambda library: needed)
+        said = explain(load_errors(fake, row))
+        assert (
+            "the libraries libcudart.so.997, libcublas.so.998 of CUDA and libcudnn.so.999 of cuDNN are missing" in said
+        )
+        assert load_errors(fake, PROVIDERS["cpu"]) == ()
+
+    def test_what_an_extension_of_python_needs(self):
+        """Compared with what the loader itself says of the same file."""
+        library = Path(_ctypes_file())
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+        names = {Path(path).name for path in loaded if path.startswith("/")}
+        found = needed_libraries(library)
+        assert any(name.startswith("libc.so") for name in found) and set(found) <= names
+
+    @given(st.binary(max_size=400), st.integers(0, 200))
+    def test_any_bytes_need_nothing(self, data, cut):
+        header = b"\x7fELF\x02\x01".ljust(16, b"\0")
+        with tempfile.TemporaryDirectory() as folder:
+            for content in (data, header + data, Path(_ctypes_file()).read_bytes()[:cut]):
+                (Path(folder) / "x.so").write_bytes(content)
+                assert isinstance(needed_libraries(Path(folder) / "x.so"), tuple)
+
+    def test_without_a_gpu_that_is_the_reason(self, pretend, monkeypatch):
+        pretend(broken={CUDA: ""})
+        monkeypatch.setattr("edgeface.runtime.opening.load_errors", lambda onnxruntime, row: ())
+        monkeypatch.setattr("edgeface.runtime.provider_errors.overheard", lambda onnxruntime: nullcontext([]))
+        monkeypatch.setattr("edgeface.runtime.opening.overheard", lambda onnxruntime: nullcontext([]))
+        with pytest.raises(ProviderError, match="there is no NVIDIA GPU 3 that this process may use"):
+            open_session(embedder_bytes(), provider=ProviderChoice("cuda", device=3))
 
 
 class TestLibraries:
