@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.caches import list_caches
@@ -94,7 +96,9 @@ def _check_bundle(
         opened = open_bundle(path, require_keys=require_keys)
         opened.verify()
         for precision in opened.manifest.precisions:
-            bundle_embedder(opened, precision=precision, provider="cpu")
+            embedder, _ = bundle_embedder(opened, precision=precision, provider="cpu")
+            size = embedder.contract.size
+            embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # an old onnxruntime may load it and not run it
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
     return {

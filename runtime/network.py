@@ -92,7 +92,8 @@ class Session:
 
         Raises:
             BundleError: for inputs of these sizes the network would exceed a limit of `edgeface.runtime.inspection`.
-            ProviderError: the provider fails at it, for example because the memory of the GPU is full.
+            ProviderError: the provider fails at it, for example because the memory of the GPU is full, or because this
+                onnxruntime is older than the network needs.
         """
         self._inspected.check_sizes({name: array.shape for name, array in feeds.items()})
         try:
@@ -100,9 +101,10 @@ class Session:
                 return self._runner.run(feeds)
             results: list[npt.NDArray[Any]] = self._session.run(None, dict(feeds))
         except Exception as error:  # onnxruntime's exceptions share no base class but this
-            if self.provider == "cpu":
-                raise
-            raise ProviderError(f"provider {self.provider} failed in a run: {explain([str(error)])}") from error
+            version = import_onnxruntime().__version__
+            raise ProviderError(
+                f"provider {self.provider} of onnxruntime {version} failed in a run: {explain([str(error)])}"
+            ) from error
         return results
 
 

@@ -63,4 +63,5 @@ def doctor_command(
 
 def _placed(row: dict[str, Any]) -> str:
     nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in (row["nodes"] or {}).items())
-    return "; ".join(filter(None, (nodes, row["why"]))) or "onnxruntime does not tell what runs where"
+    unknown = "all of it" if row["provider"] == "cpu" else "this onnxruntime does not tell how much of it"
+    return "; ".join(filter(None, (nodes, row["why"]))) or unknown
