@@ -162,6 +162,11 @@ class EngineStore:
                 shutil.rmtree(mark.parent, ignore_errors=True)
                 mark.parent.with_name(f"{mark.parent.name}.lock").unlink(missing_ok=True)
                 removed.append(mark.parent)
+        for aside in self.root.glob(".*"):  # of builds that were killed
+            with contextlib.suppress(OSError):
+                if now_s - aside.stat().st_mtime > _DAY_S:
+                    shutil.rmtree(aside)
+                    removed.append(aside)
         return tuple(removed)
 
     def _refuse_strangers(self, folder: Path) -> None:

@@ -10,9 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from edgeface.errors import BundleError, ProviderError
 from edgeface.runtime import assignment, engines, gpu, plugins
 from edgeface.runtime.binding import BoundRunner
@@ -29,6 +26,7 @@ from edgeface.runtime.provider_errors import (
     overheard,
 )
 from edgeface.runtime.providers import CPU, PROVIDERS, Provider, Setup
+from edgeface.runtime.rehearsal import rehearse, run_range
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +34,6 @@ Announce = Callable[[str], None]
 """Takes a sentence for people about something that takes long."""
 
 _LOADING: Final = re.compile(r"Please install|load library|LoadLibrary", re.IGNORECASE)
-_TYPES: Final = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class FellBackError(ProviderError):
@@ -144,11 +141,11 @@ class Opening:
             with store.building(facts) as fresh:
                 if fresh is not None:
                     session = self._create(onnxruntime, row, (), replace(setup, engines=fresh), why)
-                    self._run_sizes(session)
+                    run_range(session, self.sizes)
                     del session
             store.prune(facts)
             built_s = time.monotonic() - started
-            self.announce(f"built the TensorRT engine for {self.name} in {built_s:.0f} s")
+            self.announce(f"the TensorRT engine for {self.name} is ready after {built_s:.0f} s")
             folder = store.folder(facts)
         before = engines.contents(folder)
         session = self._create(onnxruntime, row, (), replace(setup, engines=folder), why)
@@ -186,7 +183,7 @@ class Opening:
                 runner=runner,
             )
             if row.device_type or watch:
-                self._first_runs(session)
+                rehearse(session, self.sizes)
             if watch:
                 session.nodes = assignment.profiled(Path(raw.end_profiling()), names_of)
         self._judge(session, row)
@@ -204,7 +201,7 @@ class Opening:
         options.add_session_config_entry("session.load_model_format", "ONNX")  # what was inspected; it would guess
         options.add_session_config_entry(assignment.RECORD, "1")
         if row.fixed_sizes:
-            plain = onnxruntime.InferenceSession(self.model, options, providers=[CPU])
+            plain = self._load(onnxruntime, PROVIDERS["cpu"], (), Setup(), options)
             for tensor in plain.get_inputs():
                 if tensor.shape and isinstance(tensor.shape[0], str):
                     options.add_free_dimension_override_by_name(tensor.shape[0], 1)
@@ -216,7 +213,8 @@ class Opening:
             try:
                 if devices:
                     device = plugins.pick_device(devices, self.choice.device, row.name)
-                    options.add_provider_for_devices([device], row.options(setup))
+                    told = {key: value for key, value in row.options(setup).items() if key != "device_id"}
+                    options.add_provider_for_devices([device], told)
                     raw = onnxruntime.InferenceSession(self.model, options, enable_fallback=0)
                 else:
                     wanted: list[Any] = [(row.ort_name, row.options(setup))]
@@ -245,34 +243,6 @@ class Opening:
                 f"provider {row.name} is installed but did not load, onnxruntime fell back to {got}: {reason}"
             )
         return raw
-
-    def _first_runs(self, session: Session) -> None:
-        """Run on noise, so that what is searched, compiled or recorded at first is not in the first frame.
-
-        A recorded run must say the same as a plain one.
-        """
-        feeds = self._noise(session, 1)
-        runs = [session.run(feeds) for _ in range(4)]
-        if not all(
-            np.allclose(first, again, rtol=1e-2, atol=1e-2, equal_nan=True)
-            for result in runs[1:]
-            for first, again in zip(runs[0], result, strict=True)
-        ):
-            raise ProviderError(f"provider {session.provider} says another thing each time it is asked the same")
-
-    def _run_sizes(self, session: Session) -> None:
-        """Run on the least, the largest and the usual sizes, which builds what TensorRT left for the first run."""
-        for which in (0, 2, 1):
-            session.run(self._noise(session, which))
-
-    def _noise(self, session: Session, which: int) -> dict[str, npt.NDArray[Any]]:
-        rng = np.random.default_rng(0)
-        feeds = {}
-        for tensor in session.inputs:
-            shape = tuple(size if isinstance(size, int) else None for size in tensor.shape)
-            values = rng.integers(0, 256, self.sizes.shapes(shape)[which], np.uint8)
-            feeds[tensor.name] = values.astype(_TYPES.get(tensor.dtype, np.float32))
-        return feeds
 
     def _judge(self, session: Session, row: Provider) -> None:
         if row.name == "cpu" or session.nodes is None or not session.nodes.nodes:

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import sys
 import threading
 from contextlib import contextmanager
@@ -159,9 +160,17 @@ class TestStore:
             build(store, known)
             os.utime(store.folder(known) / MARK, (now_s, now_s))
         os.utime(store.folder(unused) / MARK, (now_s - 91 * 86400, now_s - 91 * 86400))
+        for name, age_days in ((".killed", 2), (".building", 0)):
+            (root / name).mkdir()
+            os.utime(root / name, (now_s - age_days * 86400,) * 2)
         (root / "broken").mkdir()
         (root / "broken" / MARK).write_text("[]")
-        assert set(store.prune(facts(), now_s)) == {*map(store.folder, [*gone, unused]), root / "broken"}
+        assert set(store.prune(facts(), now_s)) == {
+            *map(store.folder, [*gone, unused]),
+            root / "broken",
+            root / ".killed",
+        }
+        assert (root / ".building").is_dir()
         assert all(store.find(known) for known in [facts(), *kept])
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):
@@ -184,9 +193,9 @@ class TestSessions:
     def test_built_once_then_found(self, fake, root):
         told: list[str] = []
         embedder = open_embedder(embedder_bytes(), provider=BUILD, announce=told.append)
-        assert [text.split(" for ")[0] for text in told] == [
-            "building the TensorRT engine",
-            "built the TensorRT engine",
+        assert [re.sub(r"\d+", "N", text) for text in told] == [
+            "building the TensorRT engine for embedder; this takes minutes, once",
+            "the TensorRT engine for embedder is ready after N s",
         ]
         assert embedder.session.provider == "tensorrt" and embedder.session.engines is not None
         assert len(fake.engines_built) == 1 and not fake.engines_built[0].startswith(

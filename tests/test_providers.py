@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownName
 from edgeface.runtime import plugins, provider_errors
 from edgeface.runtime.assignment import Assignment, profiled
 from edgeface.runtime.bench import measure
+from edgeface.runtime.binding import BoundRunner
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
 from edgeface.runtime.choice import PluginLibrary, ProviderChoice
 from edgeface.runtime.detector import open_detector
@@ -261,10 +263,19 @@ class TestBinding:
         fake.graph_says_otherwise = True
         assert not runner_of(open_session(embedder_bytes(), provider="cuda")).graphs
 
-    def test_by_hand(self, pretend):
+    def test_switched_off(self, pretend):
         fake = pretend(works=(CUDA,))
         open_session(embedder_bytes(), provider=ProviderChoice("cuda", cuda_graph=False))
         assert "enable_cuda_graph" not in fake.opened[-1][0][1]
+
+    @pytest.mark.parametrize("graphs", [False, True])
+    def test_on_the_real_one(self, graphs):
+        session = open_session(embedder_bytes(), provider="cpu")
+        bound = BoundRunner(onnxruntime, session._session, ["embeddings"], "cpu", 0, graphs)
+        for count in (1, 3, 1, 3):
+            (got,) = bound.run({"faces": faces(count)})
+            (expected,) = session.run({"faces": faces(count)})
+            np.testing.assert_array_equal(got, expected)
 
 
 class TestPrecision:
@@ -450,6 +461,10 @@ class TestLibraries:
         options = ["doctor", "--provider-library", f"mine={library}", "--json"]
         report = json.loads(CliRunner().invoke(app, options).stdout)
         assert report["providers"][0] == {"name": "mine", "works": True, "why": None}
+
+    def test_the_real_one_refuses_what_is_no_library(self, library):
+        with pytest.raises(ProviderError, match=r"libep\.so does not load: .+"):
+            open_session(embedder_bytes(), provider=self.choice(library))
 
     def test_an_onnxruntime_that_takes_none(self, monkeypatch, library):
         monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(__version__="1.20.0"))
