@@ -12,9 +12,10 @@ from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
 from edgeface.runtime import bench
 from edgeface.runtime.batches import BatchGain, race_batches
-from edgeface.runtime.bench import Verdict, measure
+from edgeface.runtime.bench import measure
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import MAX_BATCH, bundle_embedder
+from edgeface.runtime.measurements import Verdict
 from edgeface.runtime.placement import Placement, causes, placement, processor_instructions
 from edgeface.runtime.speed import fastest, fastest_batch, recall, remember
 from tests.test_runtime_bundle import write_bundle
