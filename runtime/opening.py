@@ -182,7 +182,7 @@ class Opening:
                 nodes=assignment.recorded(raw, names_of),
                 runner=runner,
             )
-            if row.device_type or watch:
+            if row.name != "cpu":
                 rehearse(session, self.sizes)
             if watch:
                 session.nodes = assignment.profiled(Path(raw.end_profiling()), names_of)

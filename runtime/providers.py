@@ -196,6 +196,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
             _openvino,
             precisions=("fp32", "int8"),
             library="onnxruntime_providers_openvino",
+            max_batch=1,  # it compiles again for each new one: 40 to 70 ms in the middle of the loop, measured
         ),
         Provider(
             "xnnpack",

@@ -211,6 +211,13 @@ class TestOptions:
         expected = open_embedder(embedder_bytes(), provider="cpu").embed(faces(3))
         np.testing.assert_allclose(embedder.embed(faces(3)), expected, atol=1e-6)
 
+    def test_everything_but_the_cpu_is_rehearsed(self, pretend):
+        fake = pretend(works=("OpenVINOExecutionProvider",))
+        open_session(embedder_bytes(), provider="cpu")
+        assert fake.runs == []
+        embedder = open_embedder(embedder_bytes(), provider="openvino")
+        assert fake.runs == ["plain"] * 4 and embedder.most == 1
+
     def test_a_detector_of_free_size_stays_on_the_cpu(self, pretend, caplog):
         pretend(works=("CoreMLExecutionProvider",))
         assert open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="coreml").session.provider == "cpu"
