@@ -15,6 +15,7 @@ from edgeface.commands.bundle import (
     bundle_pack_command,
     bundle_sign_command,
     bundle_verify_command,
+    bundle_warm_command,
 )
 from edgeface.commands.calibrate import calibrate_command
 from edgeface.commands.compare import compare_command
@@ -144,13 +145,14 @@ bundle = typer.Typer(
     no_args_is_help=True,
     context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
-    help="Look into bundles, check, sign and pack them.",
+    help="Look into bundles, check, sign, pack and warm them.",
 )
 bundle.command("inspect")(bundle_inspect_command)
 bundle.command("verify")(bundle_verify_command)
 bundle.command("keygen")(bundle_keygen_command)
 bundle.command("sign")(bundle_sign_command)
 bundle.command("pack")(bundle_pack_command)
+bundle.command("warm")(bundle_warm_command)
 app.add_typer(bundle, name="bundle")
 
 data = typer.Typer(

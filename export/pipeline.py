@@ -23,7 +23,7 @@ from edgeface.export.parity import Parity, assert_same_network, compare
 from edgeface.export.prelu_choice import with_fast_prelu
 from edgeface.export.quantize import Quantizer
 from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
-from edgeface.export.speed import explain_speed, race, unfused_layers
+from edgeface.export.speed import explain_speed, race
 from edgeface.export.targets import check_target, resolve_target
 from edgeface.export.thresholds import Scored, score_protocol
 from edgeface.files import new_folder, sha256
@@ -231,9 +231,7 @@ def _timed(variants: dict[str, _Variant], fp32: bytes, face: npt.NDArray[np.uint
     for name, variant in variants.items():
         record = variant.quantization
         if record is not None:
-            speed = explain_speed(
-                times["fp32"], times[name], variant.data, resolve_target(target), unfused_layers(variant.data)
-            )
+            speed = explain_speed(times["fp32"], times[name], variant.data, resolve_target(target))
             record = record.model_copy(update={"speed": speed})
         result[name] = replace(variant, latency={"cpu": round(times[name], 3)}, quantization=record)
     return result

@@ -2,100 +2,29 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
+from edgeface.errors import ConfigError, ProviderError
 from edgeface.faces import TEMPLATE, align
+from edgeface.runtime.batches import race_batches
 from edgeface.runtime.bundle import Bundle
+from edgeface.runtime.choice import ProviderChoice
 from edgeface.runtime.detector import open_detector
-from edgeface.runtime.embedder import bundle_embedder
-from edgeface.runtime.placement import causes, placement, processor_instructions
-from edgeface.runtime.session import PROVIDERS, import_onnxruntime
+from edgeface.runtime.embedder import Embedder, bundle_embedder
+from edgeface.runtime.measurements import Bench, Row, Verdict
+from edgeface.runtime.placement import NOTABLE, causes, placement, processor_instructions
+from edgeface.runtime.providers import PROVIDERS
+from edgeface.runtime.session import Session, absent, import_onnxruntime
 from edgeface.runtime.speed import remember
 from edgeface.runtime.timing import Histogram, take_turns
 
-NOTABLE: Final = 1.05
-"""A ratio of times nearer to 1 is not called faster or slower."""
-
 Image = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One stage as it was measured.
-
-    Attributes:
-        stage: `detect` for one frame, `align` for one face, `embed` for `faces` faces.
-        precision: of the network; empty for a stage that has no choice of them.
-        provider: short name; empty for a stage without a network.
-        threads: of the CPU.
-        faces: in a call.
-        p50_ms: time of a call that half, and with `p95_ms` and `p99_ms` 95 and 99 of a hundred, do not exceed.
-        memory_mb: what opening the network and running it once added to the process, in 1e6 bytes; None where the
-            system does not tell.
-    """
-
-    stage: str
-    precision: str
-    provider: str
-    threads: int
-    faces: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    memory_mb: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether int8 is faster here than the best float precision.
-
-    Attributes:
-        provider: on which.
-        threads: of the CPU.
-        against: that float precision.
-        ratio: median over the rounds of its time by that of int8 in the same round: above 1 int8 is faster.
-        causes: why it is not faster, if it is not.
-    """
-
-    provider: str
-    threads: int
-    against: str
-    ratio: float
-    causes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        where = f"on {self.provider} with {self.threads} thread{'s' if self.threads > 1 else ''}"
-        if self.ratio >= NOTABLE:
-            return f"int8 is {self.ratio:.2f} times as fast as {self.against} {where}"
-        how = f"no faster than {self.against}" if self.ratio > 1 / NOTABLE else f"slower than {self.against}"
-        why = f": {'; '.join(self.causes)}" if self.causes else ""
-        return f"int8 is {how} {where} ({self.ratio:.2f} of its speed){why}"
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What was measured.
-
-    Attributes:
-        device: facts of the machine.
-        rows: one for each stage, precision, provider and number of threads.
-        verdicts: whether int8 pays, for each provider and number of threads that ran it.
-        skipped: what could not be measured, and why.
-        auto: the precision that `auto` takes from now on.
-    """
-
-    device: dict[str, Any]
-    rows: tuple[Row, ...]
-    verdicts: tuple[Verdict, ...]
-    skipped: tuple[str, ...]
-    auto: str
 
 
 @dataclass(slots=True)
@@ -107,7 +36,9 @@ class _Candidate:
     faces: int
     work: Callable[[], object]
     memory_mb: float | None
+    session: Session | None
     times_ms: list[float]
+    embedder: Embedder | None = None
 
 
 def measure(
@@ -119,20 +50,23 @@ def measure(
     threads: Sequence[int] = (1,),
     faces: int = 1,
     runs: int = 100,
+    choice: ProviderChoice | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bench:
     """Time the stages of a bundle. In each round every candidate runs once, so that other load meets all of them.
 
-    What one face takes on one CPU thread is remembered for `auto` (`edgeface.runtime.speed`).
+    What one face takes on one CPU thread is remembered for `auto`, and so is whether several faces are faster in one
+    run than one by one (`edgeface.runtime.speed`).
 
     Args:
         bundle: whose networks are timed.
         frame: (H, W, 3) uint8 RGB to detect in.
         precisions: of the embedder; all that the bundle has by default.
-        providers: keys of `edgeface.runtime.session.PROVIDERS`; all that work by default.
+        providers: keys of `edgeface.runtime.providers.PROVIDERS`, or names of libraries; all that work by default.
         threads: numbers of CPU threads.
         faces: embedded in a call.
         runs: rounds, at least 10.
+        choice: which device, and what else the providers are told.
         advance: is told how many rounds are done.
 
     Raises:
@@ -142,80 +76,113 @@ def measure(
     """
     if runs < 10 or faces < 1 or not threads or min(threads) < 1:
         raise ConfigError(f"bench needs 10 runs, a face and a thread or more; got {runs}, {faces}, {list(threads)}")
-    for provider in providers:
-        if provider not in PROVIDERS:
-            raise UnknownNameError("provider", provider, PROVIDERS)
+    asked = [replace(choice or ProviderChoice(), name=provider) for provider in providers]
     precisions = precisions or tuple(bundle.manifest.precisions)
-    candidates, skipped = _open(bundle, frame, precisions, providers, threads, faces)
-    times = take_turns([candidate.work for candidate in candidates], runs, max(2, runs // 10), advance)
+    candidates, skipped = _open(bundle, frame, precisions, asked or _all(choice), threads, faces, strict=bool(asked))
+    rounds = max(10, runs // 5)
+    compared = {c.precision: c.embedder for c in candidates if _decides(c, faces) and c.embedder is not None}
+    total = runs + rounds
+    times = take_turns(
+        [candidate.work for candidate in candidates], runs, max(2, runs // 10), lambda done, _: advance(done, total)
+    )
+    batches = race_batches(compared, rounds, lambda done, _: advance(runs + done, total))
+    if not batches:
+        advance(total, total)
     for candidate, measured in zip(candidates, times, strict=True):
         candidate.times_ms = measured
-    embed = {c.precision: float(np.median(c.times_ms)) for c in candidates if _decides(c)}
+    embed = {c.precision: float(np.median(c.times_ms)) for c in candidates if _decides(c, 1)}
     if embed and set(embed) == set(bundle.manifest.precisions):
-        remember(bundle.manifest, embed)
-    rows, verdicts = tuple(map(_row, candidates)), _verdicts(bundle, candidates)
-    return Bench(_device(), rows, verdicts, skipped, bundle.resolve_precision("auto"))
+        remember(bundle.manifest, embed, {gain.precision: gain.batch for gain in batches if gain.batch is not None})
+    return Bench(
+        device=_device(),
+        rows=tuple(map(_row, candidates)),
+        verdicts=_verdicts(bundle, candidates),
+        batches=batches,
+        skipped=skipped,
+        warnings=tuple(dict.fromkeys(warning for c in candidates if (warning := _warning(c)) is not None)),
+        auto=bundle.resolve_precision("auto"),
+    )
 
 
-def _decides(candidate: _Candidate) -> bool:
-    return (candidate.stage, candidate.provider, candidate.threads, candidate.faces) == ("embed", "cpu", 1, 1)
+def _all(choice: ProviderChoice | None) -> list[ProviderChoice]:
+    choice = choice or ProviderChoice()
+    names = (*(library.name for library in choice.libraries), *PROVIDERS)
+    return [replace(choice, name=name) for name in names]
+
+
+def _decides(candidate: _Candidate, faces: int) -> bool:
+    """Whether `auto` is to follow what this candidate says of so many faces."""
+    return (candidate.stage, candidate.provider, candidate.threads, candidate.faces) == ("embed", "cpu", 1, faces)
+
+
+def _warning(candidate: _Candidate) -> str | None:
+    if candidate.session is None or candidate.session.nodes is None:
+        return None
+    return candidate.session.nodes.warning(candidate.provider, f"{candidate.stage} {candidate.precision}".strip())
 
 
 def _open(
     bundle: Bundle,
     frame: Image,
     precisions: Sequence[str],
-    providers: Sequence[str],
+    choices: Sequence[ProviderChoice],
     threads: Sequence[int],
     faces: int,
+    *,
+    strict: bool,
 ) -> tuple[list[_Candidate], tuple[str, ...]]:
-    crop = align(frame, TEMPLATE)
-    batch = np.repeat(crop[None], faces, 0)
+    batch = np.repeat(align(frame, TEMPLATE)[None], faces, 0)
     candidates, skipped = list[_Candidate](), list[str]()
-    for provider in providers or tuple(PROVIDERS):
-        for count in threads if provider == "cpu" else threads[:1]:
+    gone: dict[str, list[str]] = {}
+    for choice in choices:
+        if not strict and (reason := absent(choice.name)) is not None:
+            gone.setdefault(reason, []).append(choice.name)
+            continue
+        row = PROVIDERS.get(choice.name)
+        refused = {} if row is None else row.refused
+        for count in threads if choice.name == "cpu" else threads[:1]:
             try:
                 if bundle.manifest.detector is not None:
                     before = _memory_mb()
-                    detector = open_detector(bundle.detector(), provider=provider, threads=count)
+                    detector = open_detector(bundle.detector(), provider=choice, threads=count)
                     detector.detect(frame)
                     detect = partial(detector.detect, frame)
-                    candidates.append(_candidate("detect", "", provider, count, 1, detect, before))
+                    candidates.append(_candidate("detect", "", count, 1, detect, before, detector.session))
                 for precision in precisions:
-                    before = _memory_mb()
-                    try:
-                        embedder, _ = bundle_embedder(bundle, precision=precision, provider=provider, threads=count)
-                    except BundleError as error:
-                        if precision not in bundle.manifest.precisions or (provider, precision) != ("cuda", "int8"):
-                            raise
-                        skipped.append(str(error))
+                    if precision in refused:
+                        skipped.append(f"{precision} on {choice.name}: {refused[precision]}")
                         continue
+                    before = _memory_mb()
+                    embedder, _ = bundle_embedder(bundle, precision=precision, provider=choice, threads=count)
                     embedder.embed(batch)
                     embed = partial(embedder.embed, batch)
-                    candidates.append(_candidate("embed", precision, provider, count, faces, embed, before))
+                    opened = _candidate("embed", precision, count, faces, embed, before, embedder.session)
+                    opened.embedder = embedder
+                    candidates.append(opened)
             except ProviderError as error:
-                if providers:
+                if strict:
                     raise
                 skipped.append(str(error))
                 break
     if not candidates:
-        raise ProviderError(f"no provider works here: {'; '.join(skipped)}")
-    candidates.append(_candidate("align", "", "", 1, 1, partial(align, frame, TEMPLATE), None))
-    return candidates, tuple(skipped)
+        raise ProviderError(f"no provider works here: {'; '.join([*skipped, *gone])}")
+    candidates.append(_candidate("align", "", 1, 1, partial(align, frame, TEMPLATE), None, None))
+    return candidates, (*(f"{', '.join(names)}: {reason}" for reason, names in gone.items()), *skipped)
 
 
 def _candidate(
     stage: str,
     precision: str,
-    provider: str,
     threads: int,
     faces: int,
     work: Callable[[], object],
     before_mb: float | None,
+    session: Session | None,
 ) -> _Candidate:
     now = _memory_mb()
     added = None if before_mb is None or now is None else max(0.0, now - before_mb)
-    return _Candidate(stage, precision, provider, threads, faces, work, added, [])
+    provider = "" if session is None else session.provider
+    return _Candidate(stage, precision, provider, threads, faces, work, added, session, [])
 
 
 def _row(candidate: _Candidate) -> Row:
@@ -233,6 +200,7 @@ def _row(candidate: _Candidate) -> Row:
         round(times.p95, 3),
         round(times.p99, 3),
         None if candidate.memory_mb is None else round(candidate.memory_mb, 1),
+        None if candidate.session is None or candidate.session.nodes is None else dict(candidate.session.nodes.nodes),
     )
 
 

@@ -6,7 +6,9 @@ Detector            what the camera loop and the aligner need
 └── FixedDetector   says what it was told to; for tests
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +16,12 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError
 from edgeface.runtime import edge_detector, yunet
-from edgeface.runtime.detections import Detections, DetectorSettings
+from edgeface.runtime.choice import ProviderLike, as_choice
+from edgeface.runtime.detections import MULTIPLE, Detections, DetectorSettings
 from edgeface.runtime.edge_detector import EdgeDetector
-from edgeface.runtime.session import open_session
+from edgeface.runtime.onnx_reader import read_model
+from edgeface.runtime.providers import PROVIDERS
+from edgeface.runtime.session import Announce, Sizes, absent, open_session
 from edgeface.runtime.yunet import YuNetDetector
 
 __all__ = [
@@ -28,6 +33,9 @@ __all__ = [
     "YuNetDetector",
     "open_detector",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Detector(Protocol):
@@ -62,13 +70,14 @@ class FixedDetector:
 def open_detector(
     model: bytes,
     *,
-    provider: str = "auto",
+    provider: ProviderLike = "auto",
     threads: int = 1,
     min_score: float | None = None,
     max_side: int = 640,
     iou: float = 0.3,
     max_faces: int = 100,
     name: str = "detector",
+    announce: Announce = logger.warning,
 ) -> YuNetDetector | EdgeDetector:
     """Load a face detector, whichever of the known formats it has.
 
@@ -81,13 +90,20 @@ def open_detector(
         iou: of two boxes that overlap more than this the better one stays.
         max_faces: at most so many faces are reported, the best ones.
         name: what to call the network in an error.
+        announce: as `edgeface.runtime.session.open_session`.
 
     Raises:
         BundleError: the network is neither YuNet nor in our own format.
         ConfigError: an option is out of range.
         ProviderError: as `edgeface.runtime.session.open_session`.
     """
-    session = open_session(model, provider=provider, threads=threads, name=name)
+    choice = as_choice(provider)
+    if _needs_fixed_sizes(choice.name) and any(None in entry.shape[1:] for entry in read_model(model, name).inputs):
+        logger.warning("%s takes pictures of any size, which %s does not; it runs on the CPU", name, choice.name)
+        choice = replace(choice, name="cpu")
+    session = open_session(
+        model, provider=choice, threads=threads, name=name, sizes=_sizes(max_side), announce=announce
+    )
     make: type[YuNetDetector] | type[EdgeDetector]
     if edge_detector.FORMAT_KEY in session.metadata:
         make, advised = EdgeDetector, edge_detector.advised_min_score(session, name)
@@ -101,3 +117,15 @@ def open_detector(
         )
     score = advised if min_score is None else min_score
     return make(session, DetectorSettings(score, max_side, iou, max_faces), name)
+
+
+def _sizes(max_side: int) -> Sizes:
+    """Return what a picture may measure after shrinking: up to a square, mostly 4 to 3."""
+    most = -(-max_side // MULTIPLE) * MULTIPLE
+    usual = min(most, -(-most * 3 // 4 // MULTIPLE) * MULTIPLE)
+    return Sizes(height=(MULTIPLE, usual, most), width=(MULTIPLE, most, most))
+
+
+def _needs_fixed_sizes(provider: str) -> bool:
+    row = PROVIDERS.get(provider)
+    return row is not None and row.fixed_sizes and absent(provider) is None

@@ -1,76 +1,109 @@
 """What this machine can do, and what is wrong with it."""
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from edgeface.errors import EdgefaceError
-from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.bundle import Bundle, open_bundle
+from edgeface.runtime.caches import list_caches
+from edgeface.runtime.choice import ProviderChoice
+from edgeface.runtime.detector import open_detector
 from edgeface.runtime.display import has_display
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery import Gallery
 from edgeface.runtime.gallery_key import find_key
 from edgeface.runtime.limits import bundle_limits
 from edgeface.runtime.placement import processor_instructions
-from edgeface.runtime.session import provider_status
+from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
+from edgeface.runtime.session import Session, provider_status
 from edgeface.runtime.video import list_cameras
 
 _PACKAGES: Final = (
     "edgeface",
     "numpy",
     "opencv-python",
+    "opencv-python-headless",
     "onnxruntime",
     "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "tensorrt",
     "torch",
     "onnx",
 )
+
+_TELLING: Final = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instructions that decide how fast int8 is."""
 
 
 def examine(
     bundle: str | None = None,
     gallery: Path | None = None,
     require_keys: Sequence[Path] = (),
+    choice: ProviderChoice | None = None,
     gallery_key: str | None = None,
 ) -> dict[str, Any]:
     """Examine the machine; and a bundle and a gallery if they are named.
 
     `require_keys` are as in `edgeface.runtime.bundle.open_bundle`, `gallery_key` as in
-    `edgeface.runtime.gallery_key.find_key`.
+    `edgeface.runtime.gallery_key.find_key`. `choice` says which device to try the providers on, and names libraries
+    with others.
 
     Returns:
         The facts of `edgeface doctor --json`. Problems are facts too: nothing is raised for them.
     """
+    choice = choice or ProviderChoice()
+    providers = _providers(choice)
+    working = [provider["name"] for provider in providers if provider["works"]]
     return {
-        "providers": _providers(),
+        "providers": providers,
+        "wheels": _wheels(),
         "cameras": [{"index": camera.index, "name": camera.name} for camera in list_cameras()],
         "display": has_display(),
         "processor": f"{platform.machine()}{_extensions()}",
-        "bundle": None if bundle is None else _check_bundle(bundle, require_keys),
+        "instructions": sorted(name for name in processor_instructions() if name in _TELLING),
+        "bundle": None if bundle is None else _check_bundle(bundle, require_keys, choice, working),
         "gallery": None if gallery is None else _check_gallery(gallery, gallery_key),
         "search": None
         if bundle is None or gallery is None
         else _check_search(bundle, gallery, require_keys, gallery_key),
+        "caches": [asdict(cache) | {"path": str(cache.path)} for cache in list_caches()],
         "versions": {"python": platform.python_version()} | _versions(),
     }
 
 
-def _providers() -> list[dict[str, Any]]:
+def _providers(choice: ProviderChoice) -> list[dict[str, Any]]:
     try:
-        statuses = provider_status()
+        statuses = provider_status(choice)
     except EdgefaceError as error:  # onnxruntime is not installed
         return [{"name": "cpu", "works": False, "why": str(error)}]
     return [{"name": status.name, "works": status.works, "why": status.why} for status in statuses]
 
 
-def _check_bundle(path: str, require_keys: Sequence[Path]) -> dict[str, Any]:
+def _wheels() -> dict[str, Any]:
+    """Say which wheels brought onnxruntime; two of them overwrite each other's files, and either may then be broken."""
+    found = installed_wheels()
+    many = f"{' and '.join(found)} are installed: {TWO_WHEELS}"
+    return {"installed": list(found), "ok": len(found) < 2, "why": many if len(found) > 1 else None}
+
+
+def _check_bundle(
+    path: str, require_keys: Sequence[Path], choice: ProviderChoice, working: Sequence[str]
+) -> dict[str, Any]:
     try:
         opened = open_bundle(path, require_keys=require_keys)
         opened.verify()
         for precision in opened.manifest.precisions:
-            bundle_embedder(opened, precision=precision, provider="cpu")
+            embedder, _ = bundle_embedder(opened, precision=precision, provider="cpu")
+            size = embedder.contract.size
+            embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # an old onnxruntime may load it and not run it
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
     return {
@@ -80,7 +113,33 @@ def _check_bundle(path: str, require_keys: Sequence[Path]) -> dict[str, Any]:
         "precisions": list(opened.manifest.precisions),
         "signed_by": opened.signed_by,
         "unlisted": list(opened.unlisted()),
+        "placement": [row for name in working for row in _placement(opened, replace(choice, name=name))],
     }
+
+
+def _placement(bundle: Bundle, choice: ProviderChoice) -> list[dict[str, Any]]:
+    """Say how much of each network a provider runs, which is asked by opening it there."""
+    opens: dict[str, Callable[[], Session]] = {
+        name: partial(_embedder_session, bundle, name, choice) for name in bundle.manifest.precisions
+    }
+    if bundle.manifest.detector is not None:
+        opens["detector"] = lambda: open_detector(bundle.detector(), provider=choice).session
+    rows = []
+    for network, open_it in opens.items():
+        row: dict[str, Any] = {"network": network, "provider": choice.name, "nodes": None, "why": None}
+        try:
+            session = open_it()
+            if session.nodes is not None:
+                row["nodes"] = dict(session.nodes.nodes)
+                row["why"] = session.nodes.warning(choice.name, network)
+        except EdgefaceError as error:
+            row["why"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def _embedder_session(bundle: Bundle, precision: str, choice: ProviderChoice) -> Session:
+    return bundle_embedder(bundle, precision=precision, provider=choice)[0].session
 
 
 def _check_gallery(path: Path, key: str | None) -> dict[str, Any]:
@@ -116,7 +175,7 @@ def _check_search(path: str, gallery: Path, require_keys: Sequence[Path], key: s
 def _extensions() -> str:
     """Name the instructions that decide how fast int8 is, as far as Linux tells."""
     flags = processor_instructions()
-    known = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimddp", "i8mm") if name in flags]
+    known = [name for name in _TELLING if name in flags]
     return f" ({', '.join(known)})" if known else ""
 
 

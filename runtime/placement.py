@@ -1,13 +1,14 @@
 """What onnxruntime makes of an int8 network, and so why it may be no faster than in float."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edgeface.runtime.inspection import inspect_model
+from edgeface.runtime.network import import_onnxruntime
 from edgeface.runtime.onnx_reader import Node, read_model
-from edgeface.runtime.session import import_onnxruntime
 
 FLOAT_LAYERS: Final = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 INT8_LAYERS: Final = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger"})
@@ -15,6 +16,8 @@ CONVERSIONS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 DOT_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 """Instructions, as Linux names them, that multiply 8-bit numbers faster than float ones."""
 SHOWN: Final = 8
+NOTABLE: Final = 1.05
+"""A ratio of times nearer to 1 is not called faster or slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,23 @@ def causes(found: Placement, instructions: frozenset[str]) -> tuple[str, ...]:
     if found.conversions > 2:
         said.append(f"{found.conversions} conversions between float and int8 lie on the way")
     return tuple(said)
+
+
+def int8_speed(ratio: float, against: str, causes: Sequence[str] = (), where: str = "") -> str:
+    """Say how fast int8 is, and if it is not faster, why.
+
+    Args:
+        ratio: time of the float network by that of int8: above 1 int8 is faster.
+        against: precision of the float network.
+        causes: as `causes` gives them.
+        where: on what it was measured, such as `on cpu with 1 thread`.
+    """
+    where = f" {where}" if where else ""
+    if ratio >= NOTABLE:
+        return f"int8 is {ratio:.2f} times as fast as {against}{where}"
+    how = f"no faster than {against}" if ratio > 1 / NOTABLE else f"slower than {against}"
+    why = f": {'; '.join(causes)}" if causes else ""
+    return f"int8 is {how}{where} ({ratio:.2f} of its speed){why}"
 
 
 def processor_instructions() -> frozenset[str]:

@@ -1,5 +1,6 @@
 """A bundle opened for work: detector, embedder and threshold together."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ import numpy.typing as npt
 from edgeface.errors import BundleError, NoFaceError
 from edgeface.faces import align
 from edgeface.runtime.bundle import Bundle, open_bundle
+from edgeface.runtime.choice import ProviderLike
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
 from edgeface.runtime.limits import Limits, OperatingThreshold, bundle_limits
+from edgeface.runtime.session import Announce
 from edgeface.runtime.signature import refuse_loose
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def open_recognizer(
     bundle: Path | str,
     *,
     precision: str = "auto",
-    provider: str = "auto",
+    provider: ProviderLike = "auto",
     threads: int = 1,
     fmr: float | None = None,
     fpir: float | None = None,
@@ -102,6 +107,7 @@ def open_recognizer(
     min_score: float | None = None,
     max_side: int = 640,
     require_keys: Sequence[Path] = (),
+    announce: Announce = logger.warning,
 ) -> Recognizer:
     """Open a bundle for work.
 
@@ -118,6 +124,7 @@ def open_recognizer(
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
         require_keys: as `edgeface.runtime.bundle.open_bundle`; a detector of one's own is refused with them.
+        announce: is told before something takes minutes.
 
     Raises:
         BundleError: the bundle cannot be used or is not signed as it must be, or it has no detector or threshold and
@@ -128,11 +135,19 @@ def open_recognizer(
     if detector is not None:
         refuse_loose(detector, require_keys)
     opened = open_bundle(bundle, require_keys=require_keys)
-    embedder, chosen = bundle_embedder(opened, precision=precision, provider=provider, threads=threads)
+    embedder, chosen = bundle_embedder(
+        opened, precision=precision, provider=provider, threads=threads, announce=announce
+    )
     limits = bundle_limits(opened, chosen, cosine=threshold, fmr=fmr, fpir=fpir)
     return Recognizer(
         detector=bundle_detector(
-            opened, detector, provider=provider, threads=threads, min_score=min_score, max_side=max_side
+            opened,
+            detector,
+            provider=provider,
+            threads=threads,
+            min_score=min_score,
+            max_side=max_side,
+            announce=announce,
         ),
         embedder=embedder,
         precision=chosen,
@@ -145,10 +160,11 @@ def bundle_detector(
     bundle: Bundle,
     detector: Path | None = None,
     *,
-    provider: str = "auto",
+    provider: ProviderLike = "auto",
     threads: int = 1,
     min_score: float | None = None,
     max_side: int = 640,
+    announce: Announce = logger.warning,
 ) -> Detector:
     """Open the face detector of a bundle, or the ONNX file that is to be used instead; see `open_recognizer`.
 
@@ -164,4 +180,6 @@ def bundle_detector(
         network = bundle.detector()
         if min_score is None and bundle.manifest.detector is not None:
             min_score = bundle.manifest.detector.min_score
-    return open_detector(network, provider=provider, threads=threads, min_score=min_score, max_side=max_side)
+    return open_detector(
+        network, provider=provider, threads=threads, min_score=min_score, max_side=max_side, announce=announce
+    )

@@ -1,33 +1,34 @@
 """onnxruntime sessions that run where they were asked to run, or say why they cannot."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any, Final
+from typing import Final, TypeVar
 
-import numpy.typing as npt
+from edgeface.errors import ProviderError
+from edgeface.runtime.choice import ProviderChoice, ProviderLike, as_choice
+from edgeface.runtime.inspection import inspect_model
+from edgeface.runtime.network import Session, Sizes, Tensor, import_onnxruntime
+from edgeface.runtime.opening import Announce, Opening, absent
+from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
+from edgeface.runtime.providers import PROVIDERS
 
-from edgeface.errors import BundleError, MissingPackageError, ProviderError, UnknownNameError
-from edgeface.runtime.inspection import Inspected, inspect_model
+__all__ = [
+    "Announce",
+    "ProviderChoice",
+    "ProviderLike",
+    "ProviderStatus",
+    "Session",
+    "Sizes",
+    "Tensor",
+    "absent",
+    "first_that_works",
+    "import_onnxruntime",
+    "open_session",
+    "provider_status",
+]
 
 logger = logging.getLogger(__name__)
-
-PROVIDERS: Final[dict[str, str]] = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-"""Short name to onnxruntime's name, the fastest first: the order in which `auto` tries them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of a graph: onnxruntime's type name, and a shape with names for dynamic sizes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +40,35 @@ class ProviderStatus:
     why: str | None
 
 
-class Session:
-    """One loaded network. Make it with `open_session`."""
-
-    def __init__(self, session: Any, inspected: Inspected, provider: str, why: str) -> None:
-        self._session = session
-        self._inspected = inspected
-        self.provider = provider
-        """Short name of the provider that runs the network."""
-        self.why = why
-        """How that provider came to be chosen."""
-        self.inputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_inputs())
-        self.outputs = tuple(Tensor(t.name, t.type, tuple(t.shape)) for t in session.get_outputs())
-        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Run the network once; returns its outputs in the order of `outputs`.
-
-        Raises:
-            BundleError: for inputs of these sizes the network would exceed a limit of `edgeface.runtime.inspection`.
-        """
-        self._inspected.check_sizes({name: array.shape for name, array in feeds.items()})
-        results: list[npt.NDArray[Any]] = self._session.run(None, dict(feeds))
-        return results
+T = TypeVar("T")
 
 
-def import_onnxruntime() -> Any:
-    """Import onnxruntime, or say how to install it.
-
-    Raises:
-        MissingPackageError: neither onnxruntime wheel is installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError("onnxruntime", "cpu") from None
-    return onnxruntime
-
-
-def open_session(model: bytes, *, provider: str = "auto", threads: int = 1, name: str = "model") -> Session:
+def open_session(
+    model: bytes,
+    *,
+    provider: ProviderLike = "auto",
+    threads: int = 1,
+    name: str = "model",
+    sizes: Sizes | None = None,
+    precision: str = "",
+    announce: Announce = logger.warning,
+    why: str = "as asked",
+) -> Session:
     """Load a network onto exactly the asked provider.
 
     onnxruntime itself falls back to the CPU without an error when a provider is missing or does not load;
-    here that is an error for a provider asked by name, and a logged reason for `auto`.
+    here that is an error for a provider asked by name, and a logged reason for `auto`. A provider that runs only few
+    of the nodes is warned of, and one that runs none counts as one that does not work.
 
     Args:
         model: the ONNX file's bytes, already verified. They are inspected before onnxruntime sees them.
-        provider: `auto` or a key of `PROVIDERS`.
+        provider: `auto`, a key of `PROVIDERS`, or a `ProviderChoice`.
         threads: number of CPU threads, 0 for one a core. They sleep while there is nothing to do.
         name: what to call the network in an error.
+        sizes: what its free sizes may be, for providers that compile.
+        precision: `fp16` or `int8` if it is of that; only then may TensorRT compute in it.
+        announce: is told before something takes minutes.
+        why: how the provider came to be chosen.
 
     Raises:
         UnknownNameError: no provider has that name.
@@ -95,85 +76,66 @@ def open_session(model: bytes, *, provider: str = "auto", threads: int = 1, name
         BundleError: the bytes are not a network that onnxruntime can load, or one that inspection refuses.
         MissingPackageError: onnxruntime is not installed.
     """
-    if provider not in ("auto", *PROVIDERS):
-        raise UnknownNameError("provider", provider, ["auto", *PROVIDERS])
+    choice = as_choice(provider)
     inspected = inspect_model(model, name)
-    if provider != "auto":
-        return _create(model, inspected, provider, threads, name, "as asked")
-    passed_over: list[str] = []
-    for candidate in PROVIDERS:
+    opening = Opening(model, inspected, choice, threads, name, sizes or Sizes(), precision, announce)
+    if choice.name != "auto":
+        return opening.open(choice.name, why)
+    return first_that_works(choice, opening.open, name)
+
+
+def first_that_works(choice: ProviderChoice, attempt: Callable[[str, str], T], name: str) -> T:
+    """Try the providers, the best first; say of each better one why it did not do.
+
+    Args:
+        choice: names libraries, which come first.
+        attempt: is given the name of a provider and how it came to be chosen; raises ProviderError if it does not do.
+        name: what to call the network.
+
+    Raises:
+        ProviderError: none does.
+    """
+    reasons: dict[str, list[str]] = {}
+    failed = []
+    for candidate in _candidates(choice):
+        passed_over = [f"not {', '.join(names)}: {reason}" for reason, names in reasons.items()]
         try:
-            return _create(model, inspected, candidate, threads, name, "; ".join(["best that works", *passed_over]))
+            found = attempt(candidate, "; ".join(["best that works", *passed_over]))
         except ProviderError as error:
-            passed_over.append(f"not {candidate}: {error}")
-    raise ProviderError(f"no provider works here: {'; '.join(passed_over)}")
+            missing = absent(candidate)
+            reasons.setdefault(missing or str(error), []).append(candidate)
+            if missing is None:
+                failed.append(f"not {candidate}: {error}")
+            continue
+        if candidate == "cpu" and len(wheels := installed_wheels()) > 1:
+            failed.append(f"although {' and '.join(wheels)} are installed: {TWO_WHEELS}")
+        if failed:  # what is not installed was not expected to run
+            logger.warning("%s runs on %s, %s", name, candidate, "; ".join(failed))
+        return found
+    told = "; ".join(f"not {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    raise ProviderError(f"no provider works here: {told}")
 
 
-def provider_status() -> tuple[ProviderStatus, ...]:
+def provider_status(provider: ProviderLike = "auto") -> tuple[ProviderStatus, ...]:
     """Try each provider on a network of one node and report which ones truly run."""
+    choice = as_choice(provider)
     inspected = inspect_model(_IDENTITY_NETWORK, "probe")
+    opening = Opening(_IDENTITY_NETWORK, inspected, choice, 1, "probe", Sizes(), "", logger.info, keep=False)
     statuses = []
-    for provider in PROVIDERS:
+    for candidate in (*(library.name for library in choice.libraries), *PROVIDERS):
         try:
-            _create(_IDENTITY_NETWORK, inspected, provider, 1, "probe", "probe")
+            opening.open(candidate, "probe")
         except ProviderError as error:
-            statuses.append(ProviderStatus(provider, False, str(error)))
+            statuses.append(ProviderStatus(candidate, False, str(error)))
         else:
-            statuses.append(ProviderStatus(provider, True, None))
+            statuses.append(ProviderStatus(candidate, True, None))
     return tuple(statuses)
 
 
-def _create(model: bytes, inspected: Inspected, provider: str, threads: int, name: str, why: str) -> Session:
-    onnxruntime = import_onnxruntime()
-    wanted = PROVIDERS[provider]
-    if wanted not in onnxruntime.get_available_providers():
-        raise ProviderError(_missing(provider, onnxruntime.__version__))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; what we need to know is asked for below
-    # A camera loop waits for frames most of the time; spinning threads would burn a core meanwhile.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was inspected; it would guess
-    providers = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # onnxruntime's exceptions share no base class but this
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if provider != "cpu":
-            raise ProviderError(f"provider {provider} failed to load {name}: {reason}") from error
-        raise BundleError(f"{name} is not a network that onnxruntime can load: {reason}") from error
-    got = session.get_providers()[0]
-    if got != wanted:
-        raise ProviderError(
-            f"provider {provider} is installed but did not load, onnxruntime fell back to {got}; "
-            "check that the CUDA, cuDNN and TensorRT libraries it was built for are on the library path"
-        )
-    logger.info("%s runs on %s (%s)", name, provider, why)
-    return Session(session, inspected, provider, why)
-
-
-def _missing(provider: str, version: str) -> str:
-    installed = [wheel for wheel in ("onnxruntime", "onnxruntime-gpu") if _is_installed(wheel)]
-    if len(installed) == 2:
-        return (
-            f"provider {provider} is not available: onnxruntime and onnxruntime-gpu are both installed and overwrite "
-            "each other; uninstall both, then: pip install 'edgeface[cuda]'"
-        )
-    if provider == "cpu":
-        return f"this build of onnxruntime {version} has no CPU provider; pip install 'edgeface[cpu]'"
-    return (
-        f"provider {provider} is not in the installed {' '.join(installed) or 'onnxruntime'} {version}; "
-        "uninstall it, then: pip install 'edgeface[cuda]' (on a Jetson: NVIDIA's own onnxruntime wheel)"
-    )
-
-
-def _is_installed(wheel: str) -> bool:
-    try:
-        metadata.version(wheel)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _candidates(choice: ProviderChoice) -> Iterator[str]:
+    """Yield what `auto` tries: what the user brought along first."""
+    yield from (library.name for library in choice.libraries)
+    yield from (row.name for row in PROVIDERS.values() if row.automatic)
 
 
 # One Identity node, x (1,) float32 -> y, IR version 8, opset 17: onnx itself is not installed on a device.

@@ -1,38 +1,51 @@
-"""Which precision of a bundle is the fastest on this device: measured here once, remembered, taken by `auto`."""
+"""What of a bundle is the fastest on this device's CPU: measured here once, remembered, taken from then on."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from platformdirs import user_cache_path
 
 from edgeface.files import sha256, write_text
 from edgeface.manifest import Manifest
-from edgeface.runtime.session import import_onnxruntime
+from edgeface.runtime.network import import_onnxruntime
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
-def remember(manifest: Manifest, embed_ms: Mapping[str, float]) -> Path:
-    """Write how long one face takes on one CPU thread, by precision, in milliseconds; returns the file.
+def remember(manifest: Manifest, embed_ms: Mapping[str, float], batches: Mapping[str, int] | None = None) -> Path:
+    """Write how fast the embedder is on one CPU thread; returns the file.
 
     It holds for this bundle and this onnxruntime. Another measurement replaces it.
+
+    Args:
+        manifest: of the bundle.
+        embed_ms: what one face takes by precision, in milliseconds.
+        batches: by precision, how many faces to put into one run; none where as many as there are is fastest.
     """
     path = _path(manifest)
-    write_text(path, json.dumps({"version": VERSION, "embed_ms": dict(embed_ms)}) + "\n")
+    facts = {"version": VERSION, "embed_ms": dict(embed_ms), "batches": dict(batches or {})}
+    write_text(path, json.dumps(facts) + "\n")
     return path
 
 
 def recall(manifest: Manifest) -> dict[str, float]:
-    """Return what `remember` wrote of the precisions that the bundle has; empty if it was not measured here."""
+    """Return the times that `remember` wrote of the precisions that the bundle has; empty if none were measured."""
     try:
-        stored = json.loads(_path(manifest).read_text(encoding="utf-8"))
-        if stored["version"] != VERSION:
-            return {}
-        return {name: float(ms) for name, ms in stored["embed_ms"].items() if name in manifest.precisions and ms > 0}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a cache: what cannot be read is not there
+        times = _read(manifest)["embed_ms"].items()
+        return {name: float(ms) for name, ms in times if name in manifest.precisions and ms > 0}
+    except (ValueError, KeyError, TypeError, AttributeError):  # a cache: what cannot be read is not there
         return {}
+
+
+def fastest_batch(manifest: Manifest, precision: str) -> int | None:
+    """Return how many faces to put into one run on the CPU, as measured here; None for as many as there are."""
+    try:
+        batch = _read(manifest)["batches"].get(precision)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return batch if isinstance(batch, int) and batch > 0 else None
 
 
 def fastest(manifest: Manifest) -> str:
@@ -44,3 +57,11 @@ def fastest(manifest: Manifest) -> str:
 def _path(manifest: Manifest) -> Path:
     key = sha256(manifest.to_json() + str(import_onnxruntime().__version__).encode())
     return user_cache_path("edgeface") / f"speed-{key[:16]}.json"
+
+
+def _read(manifest: Manifest) -> Any:
+    try:
+        stored = json.loads(_path(manifest).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) and stored.get("version") == VERSION else {}

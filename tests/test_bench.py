@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
 from edgeface.runtime import bench
-from edgeface.runtime.bench import Verdict, measure
+from edgeface.runtime.batches import BatchGain, race_batches
+from edgeface.runtime.bench import measure
 from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.embedder import MAX_BATCH, bundle_embedder
+from edgeface.runtime.measurements import Verdict
 from edgeface.runtime.placement import Placement, causes, placement, processor_instructions
-from edgeface.runtime.speed import fastest, recall, remember
+from edgeface.runtime.speed import fastest, fastest_batch, recall, remember
 from tests.test_runtime_bundle import write_bundle
 
 FRAME = np.full((160, 200, 3), 100, np.uint8)
@@ -103,6 +106,43 @@ def test_verdict(ratio, says):
     assert str(Verdict("cpu", 1, "fp32", ratio, ("slow",) if ratio < 1.05 else ())) == says
 
 
+def slower(embedders):
+    return tuple(BatchGain(name, "cpu", 6, ratio) for name, ratio in zip(embedders, (0.5, 1.1), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "says", "batch"),
+    [
+        (1.5, "6 faces in one run are 1.50 times as fast as one by one", None),
+        (1.2, "are little faster than one by one (1.20 times the speed): one face keeps the processor busy", None),
+        (1.0, "are no faster than one by one (1.00 times", None),
+        (0.8, "are slower than one by one (0.80 times", 1),
+    ],
+)
+def test_what_a_batch_gains(ratio, says, batch):
+    gain = BatchGain("fp32", "cpu", 6, ratio)
+    assert says in str(gain) and gain.batch == batch
+
+
+def watched_batches(embedder, monkeypatch):
+    """Return a list that gets the number of faces of each run from now on."""
+    shapes, plain = [], embedder.session.run
+
+    def noted(feeds):
+        shapes.append(len(feeds["faces"]))
+        return plain(feeds)
+
+    monkeypatch.setattr(embedder.session, "run", noted)
+    return shapes
+
+
+def test_a_race_runs_all_faces_both_ways(opened, monkeypatch):
+    embedder, _ = bundle_embedder(opened, precision="fp32", provider="cpu")
+    shapes = watched_batches(embedder, monkeypatch)
+    (gain,) = race_batches({"fp32": embedder}, 2)
+    assert shapes == [*[1] * 6, 6] * 4 and gain.ratio > 0
+
+
 def test_processor_instructions():
     assert all(name == name.strip() and " " not in name for name in processor_instructions())
 
@@ -117,6 +157,17 @@ class TestMeasure:
         assert [(v.provider, v.threads, v.against) for v in result.verdicts] == [("cpu", 1, "fp32"), ("cpu", 2, "fp32")]
         assert set(recall(opened.manifest)) == {"fp32", "int8"}
         assert result.auto == opened.resolve_precision("auto")
+
+    def test_batches(self, opened, monkeypatch):
+        monkeypatch.setattr(bench, "race_batches", lambda embedders, rounds, advance: slower(embedders))
+        result = measure(opened, FRAME, providers=["cpu"], runs=10)
+        assert [str(gain).split(":")[0] for gain in result.batches] == ["fp32 on cpu", "int8 on cpu"]
+        assert [fastest_batch(opened.manifest, name) for name in ("fp32", "int8", "fp16")] == [1, None, None]
+        embedder, _ = bundle_embedder(opened, precision="fp32", provider="cpu")
+        shapes = watched_batches(embedder, monkeypatch)
+        embedder.embed(np.zeros((3, 112, 112, 3), np.uint8))
+        assert shapes == [1, 1, 1]
+        assert bundle_embedder(opened, precision="int8", provider="cpu")[0].most == MAX_BATCH
 
     def test_each_round_runs_everything_once(self, opened, monkeypatch):
         order = []
@@ -168,10 +219,21 @@ class TestSpeed:
         other = open_bundle(write_bundle(tmp_path / "other", name="other"))
         assert other.resolve_precision("auto") == "int8"
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 0}', '{"version": 1, "embed_ms": {"fp32": "x"}}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "[]",
+            "{}",
+            '{"version": 0}',
+            '{"version": 2, "embed_ms": {"fp32": "x"}}',
+            '{"version": 2, "embed_ms": 3, "batches": []}',
+        ],
+    )
     def test_a_broken_file_counts_for_nothing(self, opened, text):
         remember(opened.manifest, {"fp32": 1.0, "int8": 2.0}).write_text(text)
         assert opened.resolve_precision("auto") == "int8"
+        assert fastest_batch(opened.manifest, "fp32") is None
 
     def test_precisions_that_are_gone_do_not_count(self, opened):
         remember(opened.manifest, {"fp16": 0.5, "int8": 2.0, "fp32": 3.0})

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeface.errors import BundleError, ImageError, MissingPackageError, ProviderError, UnknownNameError
+from edgeface.errors import BundleError, ImageError, MissingPackageError, ProviderError
 from edgeface.export.graph import with_contract
 from edgeface.files import sha256
 from edgeface.manifest import EmbedderContract, FileEntry, Manifest, PrecisionEntry, Threshold
-from edgeface.runtime import session as session_module
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import MAX_BATCH, bundle_embedder, open_embedder
-from edgeface.runtime.session import open_session, provider_status
+from edgeface.runtime.session import open_session
 
 
 def mean_colour_network():
@@ -194,8 +193,6 @@ def test_unknown_names(bundle):
         bundle_embedder(open_bundle(bundle), precision="int4")
     with pytest.raises(BundleError, match="bundle not found"):
         open_bundle(bundle / "none")
-    with pytest.raises(UnknownNameError, match="auto, cpu, cuda, tensorrt"):
-        open_session(embedder_bytes(), provider="gpu")
 
 
 def test_a_network_without_contract():
@@ -218,56 +215,6 @@ def test_bytes_that_are_no_network(data):
 def test_an_asked_provider_that_is_missing_is_an_error():
     with pytest.raises(ProviderError, match=r"cuda is not in the installed.*edgeface\[cuda\]"):
         open_session(embedder_bytes(), provider="cuda")
-
-
-class FakeRuntime:
-    """An onnxruntime that offers CUDA and, as the real one does, silently falls back to the CPU."""
-
-    __version__ = "1.0"
-    SessionOptions = property(lambda self: __import__("onnxruntime").SessionOptions)
-
-    def __init__(self, available, loads):
-        self.available, self.loads = available, loads
-
-    def get_available_providers(self):
-        return self.available
-
-    def InferenceSession(self, model, options, providers):
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        if providers[0] in self.loads:
-            session.get_providers = lambda: providers
-        return session
-
-
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-
-
-def test_silent_fallback_is_an_error(monkeypatch):
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: FakeRuntime([CUDA, CPU], []))
-    with pytest.raises(ProviderError, match="fell back to CPUExecutionProvider"):
-        open_session(embedder_bytes(), provider="cuda")
-
-
-def test_auto_says_what_it_passed_over(monkeypatch):
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: FakeRuntime([CUDA, CPU], []))
-    session = open_session(embedder_bytes())
-    assert session.provider == "cpu"
-    assert "not tensorrt" in session.why and "not cuda: provider cuda is installed but did not load" in session.why
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: FakeRuntime([CUDA, CPU], [CUDA]))
-    assert open_session(embedder_bytes()).provider == "cuda"
-    assert [s.works for s in provider_status()] == [False, True, True]
-
-
-def test_int8_never_runs_on_cuda(monkeypatch, bundle):
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: FakeRuntime([CUDA, CPU], [CUDA]))
-    with pytest.raises(BundleError, match="not run on the CUDA provider"):
-        bundle_embedder(open_bundle(bundle), precision="int8", provider="cuda")
-    embedder, precision = bundle_embedder(open_bundle(bundle))
-    assert (embedder.session.provider, precision) == ("cuda", "fp32")
-    embedder, precision = bundle_embedder(open_bundle(bundle), precision="int8")
-    assert (embedder.session.provider, precision) == ("cpu", "int8")
 
 
 def test_without_onnxruntime_the_extra_is_named(monkeypatch):

@@ -1,4 +1,4 @@
-"""`edgeface bundle`: what is in it, is it whole, who signed it; and signing it."""
+"""`edgeface bundle`: what is in it, is it whole, who signed it; signing it, and readying it."""
 
 import os
 import sys
@@ -152,6 +152,62 @@ def bundle_pack_command(
         console.print_json({"bundle": str(out), "bytes": size, "signed_by": opened.signed_by})
         return
     typer.echo(f"packed {bundle} into {out}: {size / 1e6:.2f} MB, {_signed(opened)}")
+
+
+def bundle_warm_command(
+    bundle: BundleArgument,
+    *,
+    provider: Annotated[str, typer.Option(help="Provider that compiles.")] = "tensorrt",
+    precision: Annotated[
+        str, typer.Option(help="Precisions to build, such as fp16,fp32 [default: what auto takes there].")
+    ] = "",
+    device: opt.Device = None,
+    memory_limit: opt.MemoryLimit = None,
+    detect_size: Annotated[
+        int, typer.Option(min=32, help="As `edgeface run` is started with; engines are made for it.")
+    ] = 640,
+    require_key: opt.RequireKey = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Build TensorRT engines ahead, so that no camera waits minutes for them. What is there already stays.
+
+    They hold for this bundle, GPU, driver, TensorRT and onnxruntime; when one of these changes, build them again.
+
+    Example: edgeface bundle warm my.bundle
+    """
+    from edgeface.commands.providers import chosen
+    from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.warming import warm
+
+    opened = open_bundle(bundle, require_keys=require_key or ())
+    choice = chosen(provider, device=device, memory_limit=memory_limit)
+    with console.progress("building engines", quiet or as_json) as advance:
+        ready = warm(
+            opened,
+            choice,
+            precisions=console.comma_list(precision),
+            max_side=detect_size,
+            announce=lambda text: console.say(text, quiet),
+            advance=advance,
+        )
+    if as_json:
+        console.print_json(
+            {
+                "bundle": str(bundle),
+                "provider": provider,
+                "engines": [
+                    {"network": e.network, "built_s": e.built_s, "bytes": e.bytes, "folder": str(e.folder)}
+                    for e in ready
+                ],
+            }
+        )
+        return
+    rows = [
+        [e.network, f"{e.built_s:.0f} s" if e.built_s else "was there", f"{e.bytes / 1e6:.1f} MB", str(e.folder)]
+        for e in ready
+    ]
+    console.table(rows, ["network", "built in", "size", "folder"])
 
 
 def _signed(bundle: "Bundle") -> str:

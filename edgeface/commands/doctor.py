@@ -1,6 +1,6 @@
 """`edgeface doctor`: what can this machine do?"""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,17 +14,37 @@ def doctor_command(
     gallery: opt.GalleryPath = None,
     gallery_key: opt.GalleryKeyPlace = None,
     require_key: opt.RequireKey = None,
+    device: opt.Device = None,
+    provider_library: opt.ProviderLibrary = None,
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", help="Remove what was measured and built on this machine, and stop.")
+    ] = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Report providers (and why one is missing), cameras, display, versions, and the health of a bundle."""
+    """Report providers (and why one is missing), cameras, display, caches, versions, and the health of a bundle.
+
+    With a bundle it also says how many nodes of each network each provider runs.
+    """
+    from edgeface.commands.providers import chosen
+    from edgeface.runtime.caches import clear_caches
     from edgeface.runtime.doctor import examine
 
-    report = examine(bundle, gallery, require_key or (), gallery_key)
+    if clear_cache:
+        freed = clear_caches()
+        if as_json:
+            console.print_json({"freed_bytes": freed})
+        else:
+            typer.echo(f"freed {freed / 1e6:.1f} MB")
+        return
+    choice = chosen("auto", device=device, libraries=provider_library)
+    report = examine(bundle, gallery, require_key or (), choice, gallery_key)
     if as_json:
         console.print_json(report)
         return
     for provider in report["providers"]:
         typer.echo(f"provider {provider['name']}: {'works' if provider['works'] else 'no: ' + str(provider['why'])}")
+    if not report["wheels"]["ok"]:
+        typer.echo(f"wheels: {report['wheels']['why']}")
     cameras = ", ".join(camera["name"] for camera in report["cameras"]) or "none found"
     typer.echo(f"cameras: {cameras}")
     typer.echo(f"display: {'yes' if report['display'] else 'no; run goes headless'}")
@@ -37,4 +57,14 @@ def doctor_command(
     if report["bundle"] is not None and report["bundle"]["ok"]:
         signer = report["bundle"]["signed_by"]
         typer.echo(f"bundle signature: {f'by key {signer}' if signer else 'none'}")
+        for row in report["bundle"]["placement"]:
+            typer.echo(f"{row['network']} on {row['provider']}: {_placed(row)}")
+    for cache in report["caches"]:
+        typer.echo(f"cache: {cache['what']}, {cache['files']} files, {cache['bytes'] / 1e6:.1f} MB in {cache['path']}")
     typer.echo("versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()))
+
+
+def _placed(row: dict[str, Any]) -> str:
+    nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in (row["nodes"] or {}).items())
+    unknown = "all of it" if row["provider"] == "cpu" else "this onnxruntime does not tell how much of it"
+    return "; ".join(filter(None, (nodes, row["why"]))) or unknown

@@ -9,7 +9,34 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
 BundlePath = Annotated[str, typer.Option("--bundle", "-b", help="Bundle folder or zip, or 'default'.")]
 Precision = Annotated[str, typer.Option(help="fp32, fp16, int8, or auto: the fastest one measured.")]
-Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, or auto: the best that works, with the reason.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, tensorrt, openvino, coreml, qnn, xnnpack, or auto: the best that works, with the reason."
+    ),
+]
+Device = Annotated[
+    int | None, typer.Option("--device", min=0, help="Number of the GPU or other device [default: the first].")
+]
+MemoryLimit = Annotated[
+    int | None, typer.Option("--memory-limit", min=1, help="Most memory of the GPU to take, in MB [default: no limit].")
+]
+ProviderLibrary = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider-library",
+        metavar="NAME=PATH",
+        help="Load a provider of onnxruntime from this library, and call it NAME. It runs its code: name only what "
+        "you trust.",
+    ),
+]
+BuildEngines = Annotated[
+    bool,
+    typer.Option("--build-engines", help="Build TensorRT engines that are missing before starting; takes minutes."),
+]
+CudaGraph = Annotated[
+    bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On CUDA, record the launches once and replay them.")
+]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the networks; 0 is one a core.")]
 Fmr = Annotated[
     float | None, typer.Option(help="Take the bundle's threshold for this false match rate [default: the strictest].")

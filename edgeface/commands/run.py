@@ -24,6 +24,11 @@ def run_command(
     claim: Annotated[str | None, typer.Option(help="Verify (1:1) that it is this person; else find who it is.")] = None,
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
+    device: opt.Device = None,
+    memory_limit: opt.MemoryLimit = None,
+    provider_library: opt.ProviderLibrary = None,
+    build_engines: opt.BuildEngines = False,
+    cuda_graph: opt.CudaGraph = True,
     threads: opt.Threads = 1,
     fpir: opt.Fpir = None,
     fmr: Annotated[
@@ -78,6 +83,7 @@ def run_command(
     from contextlib import ExitStack
     from dataclasses import replace
 
+    from edgeface.commands.providers import chosen
     from edgeface.commands.signals import stop_on_signals
     from edgeface.errors import ConfigError, GalleryError
     from edgeface.runtime.capture import buffered
@@ -97,7 +103,15 @@ def run_command(
     recognizer = open_recognizer(
         bundle,
         precision=precision,
-        provider=provider,
+        provider=chosen(
+            provider,
+            device=device,
+            memory_limit=memory_limit,
+            libraries=provider_library,
+            build_engines=build_engines,
+            cuda_graph=cuda_graph,
+        ),
+        announce=console.say,
         threads=threads,
         fmr=fmr,
         fpir=fpir,
