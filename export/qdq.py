@@ -131,7 +131,7 @@ class QdqWriter:
         if integer:
             rounded = self._round(layer, True)
             names = [draft.store(f"{layer.name}.w8", rounded.values), draft.store(f"{layer.name}.ws", rounded.scales)]
-            if layer.kind == "Gemm":  # without zero points onnxruntime 1.32 leaves it in float
+            if layer.kind in FLOAT_ENDS:  # without zero points onnxruntime fails (1.22 to 1.26), or takes floats (1.32)
                 names.append(draft.store(f"{layer.name}.wz", np.zeros(len(rounded.scales), np.int8)))
             node.input[1] = draft.node("DequantizeLinear", names, f"{layer.name}.weight", axis=layer.channel_axis)
         elif not float_weights and self._is_stored(layer.weight):
