@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
+from edgeface.runtime.attention import AttentionSettings
 from edgeface.runtime.decision import DecisionSettings
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector
@@ -39,6 +40,7 @@ class RunSettings:
         decision: when somebody counts as recognised.
         quality: what a face needs to be embedded; the smallest face is here.
         tracker: when two boxes are the same face.
+        attention: how many faces of a frame are looked at.
         max_frames: stop after so many; None goes on to the end of the source.
         stills: the frames are unrelated pictures, as from a folder: each face is a track of its own and is decided by
             the one look that there is.
@@ -51,6 +53,7 @@ class RunSettings:
     decision: DecisionSettings
     quality: QualitySettings = field(default_factory=QualitySettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
     max_frames: int | None = None
     stills: bool = False
     max_failures: int = 30
@@ -96,10 +99,13 @@ def run(
         GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
         BundleError: before the first frame: as `limit` raises it.
     """
-    decision = settings.decision
+    decision, attention = settings.decision, settings.attention
     if settings.stills:
-        decision = replace(decision, votes=1, window=1, hold=1)
-    pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker, limit)
+        decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
+        attention = replace(attention, max_looks=None)  # there is no later frame
+    pipeline = FramePipeline(
+        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention
+    )
     loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window))
     return loop.run(stop or threading.Event())
 

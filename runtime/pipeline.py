@@ -1,7 +1,7 @@
 """One frame in, answers out: everything between the picture and the decision, without sinks or windows."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,11 +11,13 @@ import numpy.typing as npt
 from edgeface.errors import GalleryError, ImageError
 from edgeface.faces import align
 from edgeface.operating_points import false_positive_rate
-from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import Decision, DecisionSettings, Judge
-from edgeface.runtime.detections import Detections
+from edgeface.runtime.attention import Attention, AttentionSettings, promise
+from edgeface.runtime.comparison import People
+from edgeface.runtime.decision import Decision, DecisionSettings
+from edgeface.runtime.detections import Detections, DetectorSettings
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.frames import Frame
+from edgeface.runtime.judge import Judge
 from edgeface.runtime.limits import OperatingThreshold
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem, too_small
 from edgeface.runtime.timing import Laps
@@ -51,6 +53,14 @@ class Templates(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """The best look at a face so far: its quality, and the (112, 112, 3) uint8 RGB aligned face."""
+
+    quality: Quality
+    face: Image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """Something new about a track: another decision, or its end with the last one.
 
@@ -59,12 +69,14 @@ class Answer:
         decision: what is known.
         quality: of the face as it was last measured; None if it never was.
         is_last: the track has ended.
+        best: the best look at it; None if there was none that was good enough.
     """
 
     track: Track
     decision: Decision
     quality: Quality | None
     is_last: bool
+    best: Shot | None = None
 
 
 class FramePipeline:
@@ -79,6 +91,7 @@ class FramePipeline:
         tracker: when two boxes are the same face.
         limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
             the gallery changes.
+        attention: how many faces are looked at.
 
     Raises:
         GalleryError: the gallery cannot be read, or nobody in it has the claimed name.
@@ -94,6 +107,7 @@ class FramePipeline:
         quality: QualitySettings | None = None,
         tracker: TrackerSettings | None = None,
         limit: Limit | None = None,
+        attention: AttentionSettings | None = None,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -107,10 +121,14 @@ class FramePipeline:
         self._quality = quality or QualitySettings()
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
+        self._attention = Attention(attention or AttentionSettings())
+        settings = getattr(detector, "settings", None)
+        self._sure_score = settings.min_score if isinstance(settings, DetectorSettings) else 0.0
         self._limit = limit
         self.limit: OperatingThreshold | None = None
         """What `limit` last said."""
         self._qualities: dict[int, Quality] = {}
+        self._shots: dict[int, Shot] = {}
         self._answers: list[Answer] = []
         self._is_outdated = False
         self._people = People(*gallery.templates())
@@ -139,7 +157,8 @@ class FramePipeline:
             laps: gets the time of the stages `detect`, `track`, `align`, `embed`, `match` and `decide`.
 
         Returns:
-            The faces of the frame, and the track of each. What is new is fetched with `drain`, also after an error.
+            The faces of the frame, and the track of each; without boxes that the detector was not sure of and that no
+            track needed. What is new is fetched with `drain`, also after an error.
 
         Raises:
             GalleryError: the gallery cannot be read any more.
@@ -150,8 +169,9 @@ class FramePipeline:
             found = self._detector.detect(frame.image)
         finally:  # a frame that fails is a frame without faces to those that are followed
             laps.mark("detect")
-            tracks = self._follow(found, frame.time_s)
-        wanted = [row for row, track in enumerate(tracks) if self._judge.wants_embedding(track.id, frame.time_s)]
+            found, tracks = self._follow(found, frame.time_s)
+        self._tell(self._judge.settle(frame.time_s), tracks)
+        wanted = self._wanted(found, tracks, frame.time_s)
         laps.mark("track")
         if wanted:
             self._look(frame, found, tracks, wanted, laps)
@@ -171,21 +191,40 @@ class FramePipeline:
         for track in self._tracker.end():
             self._lose(track)
 
-    def _follow(self, found: Detections, time_s: float) -> tuple[Track, ...]:
+    def _follow(self, found: Detections, time_s: float) -> tuple[Detections, tuple[Track, ...]]:
         if self._is_outdated or self._gallery.changed():
             self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
             people = People(*self._gallery.templates())
             self._judge.reset(self._limited(self._judge.settings))
             self._people, self._is_outdated = people, False
             logger.info("the gallery changed: %d people", len(self._people.names))
-        tracked = self._tracker.update(found.boxes, time_s)
+        tracked = self._tracker.update(found.boxes, time_s, found.scores >= self._sure_score)
+        if len(tracked.rows) < len(found):
+            found = found.select(np.array(tracked.rows, np.intp))
         for track in tracked.lost:
             self._lose(track)
         for track in tracked.seen:
             self._judge.see(track)
         self.faces += len(found)
         self.tracks += sum(track.hits == 1 for track in tracked.seen)
-        return tracked.seen
+        return found, tracked.seen
+
+    def _wanted(self, found: Detections, tracks: Sequence[Track], time_s: float) -> list[int]:
+        """Return the rows of the faces that are to be looked at in this frame."""
+        rows: list[int] = []
+        promises: list[float] = []
+        for row, track in enumerate(tracks):
+            if found.scores[row] < self._sure_score:
+                continue
+            value = promise(found.boxes[row], found.landmarks[row], float(found.scores[row]))
+            if not self._judge.wants_embedding(track.id, time_s) and not self._attention.improved(track.id, value):
+                continue
+            if reason := too_small(found.boxes[row], self._quality):
+                self._judge.refuse(track.id, reason, time_s)
+                continue
+            rows.append(row)
+            promises.append(value)
+        return [rows[place] for place in self._attention.pick([tracks[row].id for row in rows], promises, time_s)]
 
     def _look(
         self, frame: Frame, found: Detections, tracks: Sequence[Track], wanted: Sequence[int], laps: Laps
@@ -208,31 +247,35 @@ class FramePipeline:
         laps.mark("embed")
         comparisons = self._people.compare(embeddings, self._claim)
         laps.mark("match")
-        for row, comparison in zip(rows, comparisons, strict=True):
-            self._decide(tracks[row], comparison, frame.time_s)
+        looks = {tracks[row].id: comparison for row, comparison in zip(rows, comparisons, strict=True)}
+        self._tell(self._judge.look_at(looks, frame.time_s), tracks)
         laps.mark("decide")
 
     def _crop(self, image: Image, found: Detections, row: int, track_id: int) -> tuple[Image | None, str]:
         """Return the aligned face if it is worth embedding, else the reason."""
         box, landmarks = found.boxes[row], found.landmarks[row]
-        if reason := too_small(box, self._quality):
-            return None, reason
         try:
             crop = align(image, landmarks)
         except ImageError as error:
             return None, str(error)
         quality = self._qualities[track_id] = measure(crop, box, landmarks)
-        reason = problem(quality, self._quality)
-        return (None, reason) if reason else (crop, "")
+        if reason := problem(quality, self._quality):
+            return None, reason
+        best = self._shots.get(track_id)
+        if best is None or quality.score > best.quality.score:
+            self._shots[track_id] = Shot(quality, crop)
+        return crop, ""
 
-    def _decide(self, track: Track, comparison: Comparison, time_s: float) -> None:
-        decision = self._judge.look(track.id, comparison, time_s)
-        if decision.is_news:
-            self._answers.append(Answer(track, decision, self._qualities.get(track.id), is_last=False))
+    def _tell(self, news: Mapping[int, Decision], tracks: Sequence[Track]) -> None:
+        for track in tracks:
+            if (decision := news.get(track.id)) is not None:
+                quality, best = self._qualities.get(track.id), self._shots.get(track.id)
+                self._answers.append(Answer(track, decision, quality, is_last=False, best=best))
 
     def _lose(self, track: Track) -> None:
-        quality = self._qualities.pop(track.id, None)
-        self._answers.append(Answer(track, self._judge.end(track.id), quality, is_last=True))
+        self._attention.forget(track.id)
+        quality, best = self._qualities.pop(track.id, None), self._shots.pop(track.id, None)
+        self._answers.append(Answer(track, self._judge.end(track.id), quality, is_last=True, best=best))
 
     def _limited(self, decision: DecisionSettings) -> DecisionSettings:
         """Return the settings with the threshold that the gallery needs now, and say so if it falls short."""
@@ -241,7 +284,8 @@ class FramePipeline:
         before, self.limit = self.limit, self._limit()
         if self.limit.note is not None and (before is None or before.note is None):
             logger.warning("%s", self.limit.note)
-        return replace(decision, threshold=self.limit.cosine, fmr=self.limit.fmr)
+        evidence = self.limit.evidence or decision.evidence
+        return replace(decision, threshold=self.limit.cosine, fmr=self.limit.fmr, evidence=evidence)
 
     def _warn_of_false_matches(self, decision: DecisionSettings) -> None:
         if decision.fmr is None or decision.claim is not None:

@@ -9,9 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
+from edgeface.faces import FACE_SIZE
 
 _NOSE_DEPTH: Final = 0.42
 """How far the nose stands out of the plane of eyes and mouth, in eye distances, on a mean head."""
+_EYES_TO_MOUTH: Final = 1.157
+"""From the line of the eyes to that of the mouth, in eye distances, on the template of the aligned face ..."""
+_NOSE_HEIGHT: Final = 0.495
+"""... and where between them the nose is: 0 at the eyes, 1 at the mouth."""
+_SHARP: Final = 0.15
+"""Sharpness from which on a face counts as sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,8 @@ class Quality:
         yaw_deg: turned left or right, estimated from the landmarks: 0 frontal, positive if the nose points to larger
             x. Rough, within about 15 degrees.
         roll_deg: angle of the line between the eyes, positive clockwise in the picture.
+        pitch_deg: nodded, estimated from the landmarks: positive if the nose points to larger y. Rougher than yaw, as
+            noses and chins differ: people who look straight ahead spread by about 10 degrees.
     """
 
     size_px: float
@@ -33,6 +42,15 @@ class Quality:
     brightness: float
     yaw_deg: float
     roll_deg: float
+    pitch_deg: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """How good a look this is, in [0, 1]: 1 for a large, sharp, frontal face in good light. Compares looks."""
+        near = min(1.0, self.size_px / FACE_SIZE)
+        sharp = min(1.0, self.sharpness / _SHARP)
+        light = min(1.0, self.brightness / 60, (255 - self.brightness) / 60)
+        return near * sharp * max(0.0, light) * _towards(self.yaw_deg, self.pitch_deg)
 
     def to_json(self) -> dict[str, float]:
         """Return the values by name, rounded."""
@@ -42,6 +60,8 @@ class Quality:
             "brightness": round(self.brightness, 1),
             "yaw_deg": round(self.yaw_deg, 1),
             "roll_deg": round(self.roll_deg, 1),
+            "pitch_deg": round(self.pitch_deg, 1),
+            "score": round(self.score, 4),
         }
 
 
@@ -60,6 +80,7 @@ class QualitySettings:
         max_brightness: mean grey value, 0 to 255.
         max_yaw_deg: turned to either side.
         max_roll_deg: tilted to either side; alignment turns the face upright, so this is wide.
+        max_pitch_deg: nodded up or down.
 
     Raises:
         ConfigError: a value is out of range.
@@ -71,6 +92,7 @@ class QualitySettings:
     max_brightness: float = 220.0
     max_yaw_deg: float = 60.0
     max_roll_deg: float = 60.0
+    max_pitch_deg: float = 60.0
 
     def __post_init__(self) -> None:
         if not self.min_size_px >= 0:
@@ -82,7 +104,8 @@ class QualitySettings:
                 "brightness limits lie in 0 to 255, the lower one first, "
                 f"got {self.min_brightness} and {self.max_brightness}; use for example 20 and 220"
             )
-        for name, angle in (("max_yaw_deg", self.max_yaw_deg), ("max_roll_deg", self.max_roll_deg)):
+        for name in ("max_yaw_deg", "max_roll_deg", "max_pitch_deg"):
+            angle = getattr(self, name)
             if not 0 <= angle <= 180:
                 raise ConfigError(f"{name} lies in 0 to 180, got {angle}; use for example 60")
 
@@ -106,6 +129,7 @@ def measure(face: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], landmark
         brightness=float(cv2.mean(grey[edge:-edge, edge:-edge])[0]),
         yaw_deg=yaw_deg,
         roll_deg=roll_deg,
+        pitch_deg=pitch(landmarks),
     )
 
 
@@ -127,6 +151,32 @@ def pose(landmarks: npt.NDArray[np.floating]) -> tuple[float, float]:
     return yaw_deg, math.degrees(math.atan2(across_y, across_x))
 
 
+def pitch(landmarks: npt.NDArray[np.floating]) -> float:
+    """Return the pitch in degrees, estimated from (5, 2) landmarks; see `Quality`.
+
+    With the height h from eyes to mouth and the depth p of the nose, a head nodded by a shows h cos a between them and
+    the nose p sin a below its place, so tan a = (offset / p) / (shown / h).
+    """
+    points = np.asarray(landmarks, np.float64)
+    eyes, mouth = (points[0] + points[1]) / 2, (points[3] + points[4]) / 2
+    down_x, down_y = (mouth - eyes).tolist()
+    shown = math.hypot(down_x, down_y)
+    if shown == 0:
+        return 90.0
+    nose_x, nose_y = (points[2] - eyes).tolist()
+    along = (nose_x * down_x + nose_y * down_y) / shown**2  # 0 at the eyes, 1 at the mouth
+    return math.degrees(math.atan((along - _NOSE_HEIGHT) * _EYES_TO_MOUTH / _NOSE_DEPTH))
+
+
+def frontality(landmarks: npt.NDArray[np.floating]) -> float:
+    """Return how much a face with these (5, 2) landmarks looks at the camera, in [0, 1]."""
+    return _towards(pose(landmarks)[0], pitch(landmarks))
+
+
+def _towards(yaw_deg: float, pitch_deg: float) -> float:
+    return max(0.0, math.cos(math.radians(yaw_deg))) * max(0.0, math.cos(math.radians(pitch_deg)))
+
+
 def too_small(box: npt.NDArray[np.floating], settings: QualitySettings) -> str | None:
     """Say that a face is too small, from its (4,) box alone; None if it is not."""
     size_px = float(min(box[2], box[3]))
@@ -141,6 +191,9 @@ def problem(quality: Quality, settings: QualitySettings) -> str | None:
         return f"too small: {math.floor(quality.size_px)} px, need {settings.min_size_px:.0f}"
     if abs(quality.yaw_deg) > settings.max_yaw_deg:
         return f"turned away: about {math.ceil(abs(quality.yaw_deg))}°, at most {settings.max_yaw_deg:.0f}°"
+    if abs(quality.pitch_deg) > settings.max_pitch_deg:
+        way = "down" if quality.pitch_deg > 0 else "up"
+        return f"turned {way}: about {math.ceil(abs(quality.pitch_deg))}°, at most {settings.max_pitch_deg:.0f}°"
     if abs(quality.roll_deg) > settings.max_roll_deg:
         return f"tilted: {math.ceil(abs(quality.roll_deg))}°, at most {settings.max_roll_deg:.0f}°"
     if quality.brightness < settings.min_brightness:

@@ -101,6 +101,8 @@ def open_recognizer(
     detector: Path | None = None,
     min_score: float | None = None,
     max_side: int = 640,
+    min_face: float | None = None,
+    low_share: float = 1.0,
     require_keys: Sequence[Path] = (),
 ) -> Recognizer:
     """Open a bundle for work.
@@ -117,6 +119,8 @@ def open_recognizer(
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
+        min_face: as in `edgeface.runtime.detections.DetectorSettings`.
+        low_share: likewise.
         require_keys: as `edgeface.runtime.bundle.open_bundle`; a detector of one's own is refused with them.
 
     Raises:
@@ -132,7 +136,14 @@ def open_recognizer(
     limits = bundle_limits(opened, chosen, cosine=threshold, fmr=fmr, fpir=fpir)
     return Recognizer(
         detector=bundle_detector(
-            opened, detector, provider=provider, threads=threads, min_score=min_score, max_side=max_side
+            opened,
+            detector,
+            provider=provider,
+            threads=threads,
+            min_score=min_score,
+            max_side=max_side,
+            min_face=min_face,
+            low_share=low_share,
         ),
         embedder=embedder,
         precision=chosen,
@@ -149,6 +160,8 @@ def bundle_detector(
     threads: int = 1,
     min_score: float | None = None,
     max_side: int = 640,
+    min_face: float | None = None,
+    low_share: float = 1.0,
 ) -> Detector:
     """Open the face detector of a bundle, or the ONNX file that is to be used instead; see `open_recognizer`.
 
@@ -164,4 +177,12 @@ def bundle_detector(
         network = bundle.detector()
         if min_score is None and bundle.manifest.detector is not None:
             min_score = bundle.manifest.detector.min_score
-    return open_detector(network, provider=provider, threads=threads, min_score=min_score, max_side=max_side)
+    return open_detector(
+        network,
+        provider=provider,
+        threads=threads,
+        min_score=min_score,
+        max_side=max_side,
+        min_face=min_face,
+        low_share=low_share,
+    )
