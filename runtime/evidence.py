@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import Ranking, ScoreTable
 
 _BINS: Final = 2000  # of cosines in [-1, 1]
+_QUANTILES: Final = 2048
 _DENSITY_OF_NOTHING: Final = 0.5  # the uniform one on [-1, 1]
 
 Floats = npt.NDArray[np.float64]
@@ -57,10 +59,16 @@ class Evidence:
 
 
 def _spread(ranking: Ranking) -> tuple[Floats, Floats]:
-    """Return scores and the share of all scores that each stands for; those between kept ranks are interpolated."""
-    ranks = np.union1d(ranking.ranks, np.linspace(0, ranking.count - 1, min(ranking.count, 4096)))
-    ends = np.concatenate([[-0.5], (ranks[1:] + ranks[:-1]) / 2, [ranking.count - 0.5]])
-    return np.interp(ranks, ranking.ranks, ranking.scores.astype(np.float64)), np.diff(ends) / ranking.count
+    """Return scores, falling, and the share of all scores that each stands for.
+
+    Between kept ranks scores are interpolated along the quantiles of a normal distribution, so that a tail of which few
+    ranks were kept falls off as tails do and not evenly.
+    """
+    normal = NormalDist()
+    kept = np.array([normal.inv_cdf((rank + 0.5) / ranking.count) for rank in ranking.ranks.tolist()])
+    quantiles = np.union1d(kept, np.linspace(kept[0], kept[-1], _QUANTILES))
+    middles = [normal.cdf(middle) for middle in ((quantiles[1:] + quantiles[:-1]) / 2).tolist()]
+    return np.interp(quantiles, kept, ranking.scores.astype(np.float64)), np.diff([0.0, *middles, 1.0])
 
 
 def _density(ranking: Ranking, edges: Floats, floor: float) -> Floats:

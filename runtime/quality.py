@@ -157,14 +157,13 @@ def pitch(landmarks: npt.NDArray[np.floating]) -> float:
     With the height h from eyes to mouth and the depth p of the nose, a head nodded by a shows h cos a between them and
     the nose p sin a below its place, so tan a = (offset / p) / (shown / h).
     """
-    points = np.asarray(landmarks, np.float64)
-    eyes, mouth = (points[0] + points[1]) / 2, (points[3] + points[4]) / 2
-    down_x, down_y = (mouth - eyes).tolist()
+    (left_x, left_y), (right_x, right_y), (nose_x, nose_y), *mouth = landmarks.tolist()
+    eyes_x, eyes_y = (left_x + right_x) / 2, (left_y + right_y) / 2
+    down_x, down_y = (mouth[0][0] + mouth[1][0]) / 2 - eyes_x, (mouth[0][1] + mouth[1][1]) / 2 - eyes_y
     shown = math.hypot(down_x, down_y)
     if shown == 0:
         return 90.0
-    nose_x, nose_y = (points[2] - eyes).tolist()
-    along = (nose_x * down_x + nose_y * down_y) / shown**2  # 0 at the eyes, 1 at the mouth
+    along = ((nose_x - eyes_x) * down_x + (nose_y - eyes_y) * down_y) / shown**2  # 0 at the eyes, 1 at the mouth
     return math.degrees(math.atan((along - _NOSE_HEIGHT) * _EYES_TO_MOUTH / _NOSE_DEPTH))
 
 

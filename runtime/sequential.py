@@ -56,7 +56,8 @@ def weigh(
     leader = ranking[0] if ranking else None
     second = ranking[1] if len(ranking) > 1 else None
     total = sums[leader] if leader is not None else 0.0
-    votes = [] if leader is None else [look for look in counted if _ratio(look, leader, settings, scale) > 0]
+    votes = [look for look in counted if look.best is not None and look.best.name == leader]
+    votes = [look for look in votes if _ratio(look, leader or "", settings, scale) > 0]
     tied = second is not None and sums[second] >= upper
     if leader is not None and total >= upper and len(votes) >= settings.votes and not tied:
         return answer("match", leader, median(votes), len(votes), len(looks), scale.neutral, None, total)
@@ -96,11 +97,11 @@ def _ratio(look: Comparison, name: str, settings: DecisionSettings, scale: Evide
     """Return what a look says for or against a person."""
     if look.best is None:
         return 0.0
+    close = settings.min_margin > 0 and look.margin is not None and look.margin < settings.min_margin
     if look.best.name == name:
         ratio = scale.ratio(look.best.score)
-        close = settings.min_margin > 0 and look.margin is not None and look.margin < settings.min_margin
         return min(ratio, 0.0) if close else ratio
     if look.runner_up is None:
         return 0.0
     ratio = scale.ratio(look.runner_up.score)
-    return ratio if look.runner_up.name == name else min(ratio, 0.0)
+    return ratio if look.runner_up.name == name and not close else min(ratio, 0.0)

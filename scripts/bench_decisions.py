@@ -9,8 +9,8 @@ resemble each other as frames do. Everybody in the gallery comes once, and N str
 
 For each rule and wanted FPIR: the share of tracks of known people that got their name, of those that got another one,
 and of strangers that got a name, each with a 95 % interval, and the looks that a right name took. Then three votes at
-the threshold at which they name as few strangers as the evidence does. Last, how much looks at one track have in common:
-the intraclass correlation of the log-likelihood ratios of strangers.
+the threshold at which they name as few strangers as the evidence does. Last, how much looks at one track have in
+common: the intraclass correlation of the log-likelihood ratios of strangers.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def line(cosine):
 
 def test_the_ratio_is_that_of_the_densities_the_scores_came_from(evidence):
     for cosine in (0.2, 0.25, 0.3, 0.35, 0.4):
-        assert evidence.ratio(cosine) == pytest.approx(line(cosine), abs=0.6)
+        assert evidence.ratio(cosine) == pytest.approx(line(cosine), abs=0.3 + 0.07 * abs(line(cosine)))
     assert evidence.neutral == pytest.approx(0.3, abs=0.01)
 
 
@@ -82,7 +82,8 @@ def llr(evidence, **more):
 
 def test_the_limits_are_walds():
     lower, upper = limits(DecisionSettings(threshold=0.4, fmr=1e-3, miss=0.05))
-    assert (lower, upper) == (pytest.approx(math.log(0.05 / 0.999)), pytest.approx(math.log(0.95 / 0.001)))
+    assert lower == pytest.approx(math.log(0.05 / 0.999))
+    assert upper == pytest.approx(math.log(0.95 / 0.001))
 
 
 def test_effective_looks_run_from_all_to_one():
@@ -98,7 +99,8 @@ def test_known_by_hand(evidence):
     _, upper = limits(settings)
     assert half < upper < 2 * half
     one = weigh([look("alice", 0.45, "bob", 0.0)], settings)
-    assert (one.state, one.evidence) == ("pending", pytest.approx(half))
+    assert one.state == "pending"
+    assert one.evidence == pytest.approx(half)
     assert one.why == f"too little evidence for alice: {half:.1f}, need {upper:.1f}"
     two = weigh([look("alice", 0.45, "bob", 0.0)] * 2, settings)
     assert (two.state, two.identity, two.votes, two.frames) == ("match", "alice", 2, 2)

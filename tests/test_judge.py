@@ -1,5 +1,7 @@
 """What is told of several tracks: one name for one face, not twice within a time, and only looks near in time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from edgeface.runtime.matching import Match
 from edgeface.runtime.tracker import Track
 
 BOX = np.zeros(4, np.float32)
-ONE = {"threshold": 0.4, "votes": 1, "window": 1, "hold": 1}
+ONE: dict[str, Any] = {"threshold": 0.4, "votes": 1, "window": 1, "hold": 1}
 
 
 def look(name, score):
@@ -126,6 +128,6 @@ def test_a_gate_has_the_last_word_and_is_asked_without_looks_too():
 
 
 @pytest.mark.parametrize("wrong", [{"within_s": 0.0}, {"cooldown_s": -1.0}])
-def test_settings_that_cannot_be_used_say_so(wrong):
+def test_settings_that_cannot_be_used_say_so(wrong: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         DecisionSettings(threshold=0.4, **wrong)
