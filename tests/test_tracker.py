@@ -212,7 +212,7 @@ def test_a_face_that_is_hidden_for_a_while_is_met_where_it_was_going():
 
 def test_people_who_cross_keep_their_tracks():
     tracker = Tracker()
-    right = {}
+    right: dict[str, int] = {}
     for row in range(30):
         places = {"a": (10 * row, 0, 40, 40), "b": (290 - 10 * row, 12, 40, 40)}
         seen = tracker.update(boxes(*places.values()), 0.04 * row).seen
@@ -234,5 +234,6 @@ def test_velocity_follows_a_steady_walk_and_forgets_it_when_time_goes_back():
     for _ in range(12):
         ahead = box + np.array([4, -2, 0, 0], np.float32)
         motion, box = motion.after(box, ahead, 0.04), ahead
-    assert (motion.x, motion.y) == (pytest.approx(100, rel=1e-2), pytest.approx(-50, rel=1e-2))
+    assert motion.x == pytest.approx(100, rel=1e-2)
+    assert motion.y == pytest.approx(-50, rel=1e-2)
     assert motion.after(box, box, -0.04) == Motion(0, 0)
