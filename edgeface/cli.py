@@ -24,6 +24,7 @@ from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command, gallery_list_command, gallery_remove_command
 from edgeface.commands.eval import eval_command
 from edgeface.commands.export import export_command
+from edgeface.commands.liveness import liveness_test_command
 from edgeface.commands.models import models_command
 from edgeface.commands.run import run_command
 from edgeface.commands.train import train_command
@@ -126,6 +127,17 @@ bundle.command("keygen")(bundle_keygen_command)
 bundle.command("sign")(bundle_sign_command)
 bundle.command("pack")(bundle_pack_command)
 app.add_typer(bundle, name="bundle")
+
+liveness = typer.Typer(
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    help="Test whether fakes are told from living faces.",
+)
+# A callback keeps the one command there is a subcommand.
+liveness.callback()(lambda: None)
+liveness.command("test")(liveness_test_command)
+app.add_typer(liveness, name="liveness")
 
 data = typer.Typer(
     no_args_is_help=True,

@@ -61,12 +61,23 @@ class Judge:
             memory.in_doubt = True
         memory.seen_s = track.last_seen_s
 
-    def wants_embedding(self, track_id: int, time_s: float) -> bool:
-        """Tell whether a face should be looked at in this frame, or its answer can stand for now."""
+    def candidate(self, track_id: int) -> str | None:
+        """Return who a track is by its looks alone, whatever other tracks and the gate say."""
+        return self._tracks[track_id].verdict.identity
+
+    def wants_embedding(self, track_id: int, time_s: float, every_s: float | None = None) -> bool:
+        """Tell whether a face should be looked at in this frame, or its answer can stand for now.
+
+        Args:
+            track_id: which.
+            time_s: of the frame.
+            every_s: look at least so often; None leaves it to the settings.
+        """
         memory = self._tracks[track_id]
         if memory.last_look_s is None or memory.in_doubt or memory.verdict.state == "pending":
             return True
         wait_s = self.settings.refresh_s if memory.verdict.state == "match" else self.settings.retry_s
+        wait_s = wait_s if every_s is None else min(wait_s, every_s)
         return abs(time_s - memory.last_look_s) >= wait_s
 
     def look(self, track_id: int, comparison: Comparison, time_s: float) -> Decision:

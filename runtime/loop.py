@@ -17,6 +17,7 @@ from edgeface.runtime.detector import Detector
 from edgeface.runtime.draw import FaceView
 from edgeface.runtime.events import Event, EventName, EventSink, FanOut, decision_event
 from edgeface.runtime.frames import Frame, FrameSource
+from edgeface.runtime.liveness import LivenessCheck
 from edgeface.runtime.pictures import Pictures, Recorder, Screen
 from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Limit, Templates
 from edgeface.runtime.quality import QualitySettings
@@ -77,6 +78,7 @@ def run(
     recorder: Callable[[tuple[int, int]], Recorder] | None = None,
     window: Screen | None = None,
     stop: threading.Event | None = None,
+    liveness: LivenessCheck | None = None,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
 
@@ -94,6 +96,7 @@ def run(
         recorder: opens a recorder for pictures of (width, height); called with the size of the first frame.
         window: shows the pictures.
         stop: ends the run when it is set, after the frame in work.
+        liveness: whether those who are recognised are alive; None does not ask.
 
     Raises:
         GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
@@ -104,7 +107,7 @@ def run(
         decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
         attention = replace(attention, max_looks=None)  # there is no later frame
     pipeline = FramePipeline(
-        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention
+        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention, liveness
     )
     loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window))
     return loop.run(stop or threading.Event())
@@ -224,7 +227,9 @@ class _Loop:
         for answer in self.pipeline.drain():
             state = answer.decision.state
             name: EventName = "lost" if answer.is_last or state == "pending" else state
-            if name != "lost":
+            if answer.is_request:
+                name = "challenge"
+            elif name != "lost":
                 self.decisions[name] += 1
             event = decision_event(
                 name,
@@ -234,6 +239,7 @@ class _Loop:
                 track=answer.track,
                 quality=answer.quality,
                 latency_ms=_latency_ms(laps),
+                liveness=answer.liveness,
             )
             self.sinks.write(event)
 

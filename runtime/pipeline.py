@@ -19,6 +19,7 @@ from edgeface.runtime.detector import Detector
 from edgeface.runtime.frames import Frame
 from edgeface.runtime.judge import Judge
 from edgeface.runtime.limits import OperatingThreshold
+from edgeface.runtime.liveness import LOOK_EVERY_S, LivenessCheck
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem, too_small
 from edgeface.runtime.timing import Laps
 from edgeface.runtime.tracker import Track, Tracker, TrackerSettings
@@ -70,6 +71,8 @@ class Answer:
         quality: of the face as it was last measured; None if it never was.
         is_last: the track has ended.
         best: the best look at it; None if there was none that was good enough.
+        liveness: how live it is, in [0, 1]; None if that was not checked.
+        is_request: nothing was decided: the person is asked to do what `decision.why` says.
     """
 
     track: Track
@@ -77,6 +80,8 @@ class Answer:
     quality: Quality | None
     is_last: bool
     best: Shot | None = None
+    liveness: float | None = None
+    is_request: bool = False
 
 
 class FramePipeline:
@@ -92,6 +97,7 @@ class FramePipeline:
         limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
             the gallery changes.
         attention: how many faces are looked at.
+        liveness: whether those who are recognised are alive; None does not ask.
 
     Raises:
         GalleryError: the gallery cannot be read, or nobody in it has the claimed name.
@@ -108,6 +114,7 @@ class FramePipeline:
         tracker: TrackerSettings | None = None,
         limit: Limit | None = None,
         attention: AttentionSettings | None = None,
+        liveness: LivenessCheck | None = None,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -122,6 +129,7 @@ class FramePipeline:
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
         self._attention = Attention(attention or AttentionSettings())
+        self._liveness = liveness
         settings = getattr(detector, "settings", None)
         self._sure_score = settings.min_score if isinstance(settings, DetectorSettings) else 0.0
         self._limit = limit
@@ -135,7 +143,7 @@ class FramePipeline:
         if self._claim is not None and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10]) or "nobody"
             raise GalleryError(f"nobody called {self._claim!r} is in the gallery to be claimed; it has: {known}")
-        self._judge = Judge(self._limited(decision))
+        self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
         if self.limit is None:
             self._warn_of_false_matches(decision)
 
@@ -175,6 +183,9 @@ class FramePipeline:
         laps.mark("track")
         if wanted:
             self._look(frame, found, tracks, wanted, laps)
+        if self._liveness is not None:
+            self._check_liveness(self._liveness, frame, found, tracks)
+            laps.mark("liveness")
         return found, tracks
 
     def decision(self, track_id: int) -> Decision:
@@ -217,7 +228,10 @@ class FramePipeline:
             if found.scores[row] < self._sure_score:
                 continue
             value = promise(found.boxes[row], found.landmarks[row], float(found.scores[row]))
-            if not self._judge.wants_embedding(track.id, time_s) and not self._attention.improved(track.id, value):
+            is_checked = self._liveness is not None and self._liveness.is_checking(track.id)
+            every_s = LOOK_EVERY_S if is_checked else None
+            is_due = self._judge.wants_embedding(track.id, time_s, every_s)
+            if not is_due and not self._attention.improved(track.id, value):
                 continue
             if reason := too_small(found.boxes[row], self._quality):
                 self._judge.refuse(track.id, reason, time_s)
@@ -266,16 +280,34 @@ class FramePipeline:
             self._shots[track_id] = Shot(quality, crop)
         return crop, ""
 
-    def _tell(self, news: Mapping[int, Decision], tracks: Sequence[Track]) -> None:
+    def _check_liveness(
+        self, liveness: LivenessCheck, frame: Frame, found: Detections, tracks: Sequence[Track]
+    ) -> None:
+        """Let the recognised faces be checked, decide anew, and ask for what is to be done."""
+        for row, track in enumerate(tracks):
+            name = self._judge.candidate(track.id)
+            liveness.observe(track, name, found.landmarks[row], frame.image, frame.time_s)
+        self._tell(self._judge.settle(frame.time_s), tracks)
+        asked = {track_id: self._judge.decision(track_id) for track_id in liveness.drain()}
+        self._tell(asked, tracks, is_request=True)
+
+    def _tell(self, news: Mapping[int, Decision], tracks: Sequence[Track], *, is_request: bool = False) -> None:
         for track in tracks:
             if (decision := news.get(track.id)) is not None:
-                quality, best = self._qualities.get(track.id), self._shots.get(track.id)
-                self._answers.append(Answer(track, decision, quality, is_last=False, best=best))
+                self._answers.append(self._answer(track, decision, is_request=is_request))
+
+    def _answer(self, track: Track, decision: Decision, *, is_last: bool = False, is_request: bool = False) -> Answer:
+        liveness = None if self._liveness is None else self._liveness.value(track.id)
+        quality, best = self._qualities.get(track.id), self._shots.get(track.id)
+        return Answer(track, decision, quality, is_last, best, liveness, is_request)
 
     def _lose(self, track: Track) -> None:
+        self._answers.append(self._answer(track, self._judge.end(track.id), is_last=True))
         self._attention.forget(track.id)
-        quality, best = self._qualities.pop(track.id, None), self._shots.pop(track.id, None)
-        self._answers.append(Answer(track, self._judge.end(track.id), quality, is_last=True, best=best))
+        self._qualities.pop(track.id, None)
+        self._shots.pop(track.id, None)
+        if self._liveness is not None:
+            self._liveness.forget(track.id)
 
     def _limited(self, decision: DecisionSettings) -> DecisionSettings:
         """Return the settings with the threshold that the gallery needs now, and say so if it falls short."""

@@ -6,7 +6,7 @@ The frames are 640 x 480 with one face: painted ones, made before any clock star
 640 px. The loop by hand asks OpenCV's FaceDetectorYN on every frame, aligns with cv2.warpAffine, embeds each face of
 each frame by its own run of onnxruntime and holds it against the gallery; whom at least three frames name at a score
 above the threshold is there. Both have one CPU thread and take turns, each run in a process of its own, so that its
-memory is its own. `cpu_ms` is the processor's time for a frame, which other load disturbs less than the frames a second.
+memory is its own. `cpu_ms` is the processor's time for a frame, which other load disturbs less than the frame rate.
 Needs a detector that OpenCV reads, which is YuNet.
 """
 

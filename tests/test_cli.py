@@ -35,6 +35,7 @@ COMMANDS = (
     "gallery",
     "bundle",
     "data",
+    "liveness",
 )
 
 

@@ -40,6 +40,8 @@ def run_command(
     min_margin: watching.MinMargin = 0.0,
     min_face: watching.MinFace = 40,
     max_looks: watching.MaxLooks = 8,
+    liveness: watching.LivenessMode = watching.Liveness.off,
+    liveness_network: watching.LivenessNetwork = None,
     detector: opt.DetectorPath = None,
     require_key: opt.RequireKey = None,
     detect_size: watching.DetectSize = None,
@@ -110,6 +112,14 @@ def run_command(
         first = limit()
         opened = open_source(source if source is not None else f"camera:{camera}")
         frames = stack.enter_context(buffered(opened))
+        check = watching.liveness_check(
+            liveness,
+            liveness_network,
+            stills=isinstance(opened, ImageFolder),
+            provider=provider,
+            threads=threads,
+            require_keys=require_key or (),
+        )
         sinks: list[EventSink] = []
         if as_json:
             sinks.append(LinesSink(sys.stdout))
@@ -148,6 +158,7 @@ def run_command(
             recorder=None if record is None else lambda size_wh: VideoRecorder(record, frames.fps or 25.0, size_wh),
             window=Window() if show or (show is None and has_display()) else None,
             stop=stack.enter_context(stop_on_signals()),
+            liveness=check,
         )
     if as_json:
         console.print_json(summary.to_json())

@@ -1,6 +1,8 @@
 """Options of `edgeface run` about which faces are looked at and who they are, and the settings they make."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -8,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from edgeface.runtime.decision import DecisionSettings
     from edgeface.runtime.limits import OperatingThreshold
+    from edgeface.runtime.liveness import LivenessCheck
 
 LARGEST_SIDE: Final = 4096
 """Where nobody says how large the detector's pictures may be: more than the sides of most frames."""
@@ -52,6 +55,54 @@ DetectSize = Annotated[
         help="Shrink frames to this longest side at most to find faces [default: as far as --min-face allows].",
     ),
 ]
+
+
+class Liveness(StrEnum):
+    """How a recognised face is shown to be alive."""
+
+    off = "off"
+    challenge = "challenge"
+    passive = "passive"
+    both = "both"
+
+
+LivenessMode = Annotated[
+    Liveness,
+    typer.Option(help="Ask recognised people to turn or come closer (challenge), look for fakes (passive), or both."),
+]
+LivenessNetwork = Annotated[
+    Path | None, typer.Option(help="Anti-spoofing network (.onnx) for it, its contract (.json) beside it.")
+]
+
+
+def liveness_check(
+    mode: Liveness, network: Path | None, *, stills: bool, provider: str, threads: int, require_keys: Sequence[Path]
+) -> "LivenessCheck | None":
+    """Return the check that was asked for, None for none.
+
+    Raises:
+        ConfigError: the options do not fit together or to the source.
+        BundleError: the network cannot be used, or a signature is required, which it cannot have.
+    """
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.challenge import ChallengeSettings
+    from edgeface.runtime.liveness import LivenessCheck, LivenessSettings
+    from edgeface.runtime.signature import refuse_loose
+    from edgeface.runtime.spoofing import open_spoof_detector
+
+    is_passive, is_challenge = mode in ("passive", "both"), mode in ("challenge", "both")
+    if is_passive != (network is not None):
+        raise ConfigError("--liveness passive or both and --liveness-network FILE belong together; give both or none")
+    if is_challenge and stills:
+        raise ConfigError("pictures of a folder cannot turn their heads; use --liveness passive or a camera")
+    if mode is Liveness.off:
+        return None
+    fakes = None
+    if network is not None:
+        refuse_loose(network, require_keys)
+        fakes = open_spoof_detector(network, provider=provider, threads=threads)
+    settings = LivenessSettings(challenge=ChallengeSettings() if is_challenge else None, scores=1 if stills else 5)
+    return LivenessCheck(settings, fakes)
 
 
 def decision_settings(
