@@ -1,8 +1,8 @@
 """How an anti-spoofing network does against attacks: APCER by kind of attack and BPCER, as in ISO/IEC 30107-3.
 
 APCER is the share of presentations of one kind of attack that are taken for living faces, BPCER the share of living
-faces that are taken for attacks. Pictures in which no face is found answer nothing and are counted apart: in the camera loop
-they would not be recognised either.
+faces that are taken for attacks. Pictures in which no face is found answer nothing and are counted apart: in the camera
+loop they would not be recognised either.
 """
 
 from collections.abc import Callable, Iterator

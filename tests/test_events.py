@@ -57,6 +57,7 @@ def test_an_event_has_exactly_the_documented_fields():
             "yaw_deg": -3.0,
             "roll_deg": 1.0,
             "pitch_deg": 0.0,
+            "covered": [],
             "score": 0.7137,
         },
         "liveness": None,

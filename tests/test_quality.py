@@ -146,3 +146,25 @@ def test_a_nodding_face_is_refused_with_the_way_it_is_turned():
     assert problem(Quality(99, 0.3, 128, 0, 0, 31.0), settings) == "turned down: about 31°, at most 30°"
     assert problem(Quality(99, 0.3, 128, 0, 0, -31.0), settings) == "turned up: about 31°, at most 30°"
     assert problem(Quality(99, 0.3, 128, 0, 0, 29.0), settings) is None
+
+
+def drawn_face():
+    """Light skin with fine texture, dark eyes and a mouth with some detail."""
+    face = texture(mean=150.0, spread=20.0, sigma=1)
+    for x in (38, 74):
+        cv2.ellipse(face, (x, 52), (7, 4), 0, 0, 360, (40, 40, 40), -1)
+    cv2.ellipse(face, (56, 92), (14, 4), 0, 0, 360, (120, 60, 60), -1)
+    return face
+
+
+def test_dark_glasses_and_masks_are_hinted_at_and_lower_the_score():
+    bare, glasses, mask = drawn_face(), drawn_face(), drawn_face()
+    for x in (38, 74):
+        cv2.ellipse(glasses, (x, 53), (16, 12), 0, 0, 360, (25, 25, 25), -1)
+    cv2.fillPoly(mask, [np.array([[18, 68], [56, 62], [94, 68], [88, 100], [56, 111], [24, 100]])], (120, 160, 190))
+    looks = [measure(face, BOX, head(0)) for face in (bare, glasses, mask)]
+    assert [look.covered for look in looks] == [(), ("eyes",), ("mouth",)]
+    both = replace(looks[0], covered=("eyes", "mouth"))
+    assert both.score == pytest.approx(looks[0].score / 4)
+    assert problem(both, QualitySettings()) is None
+    assert problem(both, QualitySettings(may_be_covered=False)) == "covered: eyes and mouth, must be bare"
