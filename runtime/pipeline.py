@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edgeface.errors import GalleryError, ImageError
 from edgeface.faces import align
 from edgeface.operating_points import false_positive_rate
+from edgeface.runtime.answers import Answer, Shot
 from edgeface.runtime.attention import Attention, AttentionSettings, promise
 from edgeface.runtime.comparison import People
 from edgeface.runtime.decision import Decision, DecisionSettings
@@ -51,37 +52,6 @@ class Templates(Protocol):
     def changed(self) -> bool:
         """Tell, cheaply, whether there was a change since `templates` was last called."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shot:
-    """The best look at a face so far: its quality, and the (112, 112, 3) uint8 RGB aligned face."""
-
-    quality: Quality
-    face: Image
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Something new about a track: another decision, or its end with the last one.
-
-    Attributes:
-        track: which.
-        decision: what is known.
-        quality: of the face as it was last measured; None if it never was.
-        is_last: the track has ended.
-        best: the best look at it; None if there was none that was good enough.
-        liveness: how live it is, in [0, 1]; None if that was not checked.
-        is_request: nothing was decided: the person is asked to do what `decision.why` says.
-    """
-
-    track: Track
-    decision: Decision
-    quality: Quality | None
-    is_last: bool
-    best: Shot | None = None
-    liveness: float | None = None
-    is_request: bool = False
 
 
 class FramePipeline:

@@ -18,11 +18,11 @@ _EYES_TO_MOUTH: Final = 1.157
 _NOSE_HEIGHT: Final = 0.495
 """... and where between them the nose is: 0 at the eyes, 1 at the mouth."""
 _MOUTH_DETAIL: Final = 0.55
-"""Detail around the mouth, as a share of that of the whole face, below which it seems covered: 0.73 or more on 99 of 100
-faces of LFW, at most 0.44 on 99 of 100 of them with a mask of one colour painted on."""
+"""Detail around the mouth, as a share of that of the whole face, below which it seems covered: 0.73 or more on 99 of
+100 faces of LFW, at most 0.44 on 99 of 100 of them with a mask of one colour painted on."""
 _EYES_LIGHT: Final = 0.5
-"""The brighter parts around the eyes, as a share of the cheeks, below which they seem covered: 0.62 or more on 99 of 100
-faces of LFW, at most 0.48 with dark glasses painted on."""
+"""The brighter parts around the eyes, as a share of the cheeks, below which they seem covered: 0.62 or more on 99 of
+100 faces of LFW, at most 0.48 with dark glasses painted on."""
 _SHARP: Final = 0.15
 """Sharpness from which on a face counts as sharp."""
 
@@ -41,8 +41,8 @@ class Quality:
         roll_deg: angle of the line between the eyes, positive clockwise in the picture.
         pitch_deg: nodded, estimated from the landmarks: positive if the nose points to larger y. Rougher than yaw, as
             noses and chins differ: people who look straight ahead spread by about 10 degrees.
-        covered: hints that something hides the `eyes` or the `mouth`: dark glasses, a mask. Only hints: they were set on
-            faces with such things painted on.
+        covered: hints that something hides the `eyes` or the `mouth`: dark glasses, a mask. Only hints: they were set
+            on faces with such things painted on.
     """
 
     size_px: float

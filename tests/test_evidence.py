@@ -136,7 +136,8 @@ def test_two_people_with_enough_evidence_are_ambiguous(evidence):
 
 def test_with_a_margin_a_close_look_speaks_for_nobody(evidence):
     close = look("alice", 0.45, "bob", 0.42)
-    assert weigh([close] * 4, llr(evidence, min_margin=0.05)).identity is None
+    decision = weigh([close] * 4, llr(evidence, min_margin=0.05))
+    assert (decision.identity, decision.evidence) == (None, 0.0)
     assert weigh([look("alice", 0.45, "bob", 0.2)] * 2, llr(evidence, min_margin=0.05)).identity == "alice"
 
 
