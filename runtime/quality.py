@@ -62,8 +62,8 @@ class Quality:
         bare = 0.5 ** len(self.covered)
         return near * sharp * bare * max(0.0, light) * _towards(self.yaw_deg, self.pitch_deg)
 
-    def to_json(self) -> dict[str, float | list[str]]:
-        """Return the values by name, rounded."""
+    def to_json(self) -> dict[str, float]:
+        """Return the values by name, rounded; what is covered as 1, what is not as 0."""
         return {
             "size_px": round(self.size_px, 1),
             "sharpness": round(self.sharpness, 4),
@@ -71,7 +71,8 @@ class Quality:
             "yaw_deg": round(self.yaw_deg, 1),
             "roll_deg": round(self.roll_deg, 1),
             "pitch_deg": round(self.pitch_deg, 1),
-            "covered": list(self.covered),
+            "eyes_covered": float("eyes" in self.covered),
+            "mouth_covered": float("mouth" in self.covered),
             "score": round(self.score, 4),
         }
 

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -135,7 +136,13 @@ def test_pitch_is_that_of_a_turned_head(angle):
 def test_the_score_of_a_look_falls_with_everything_that_is_wrong_with_it():
     good = Quality(120.0, 0.3, 128.0, 0.0, 0.0)
     assert good.score == 1.0
-    halves = {"size_px": 56.0, "sharpness": 0.075, "yaw_deg": 60.0, "pitch_deg": -60.0, "brightness": 30.0}
+    halves: dict[str, Any] = {
+        "size_px": 56.0,
+        "sharpness": 0.075,
+        "yaw_deg": 60.0,
+        "pitch_deg": -60.0,
+        "brightness": 30.0,
+    }
     for name, value in halves.items():
         assert replace(good, **{name: value}).score == pytest.approx(0.5, abs=0.01)
     assert replace(good, brightness=255.0).score == 0
