@@ -47,6 +47,8 @@ class Judge:
     _tracks: dict[int, _Memory] = field(default_factory=dict)
     _told_s: dict[str, float] = field(default_factory=dict)
     """When a match with somebody was last told."""
+    _now_s: float = 0.0
+    """The time of the newest sighting; what was seen then is in view."""
 
     def see(self, track: Track) -> None:
         """Take notice of a track that is in view. One that was away for too long must be recognised anew."""
@@ -59,7 +61,7 @@ class Judge:
             self._forget(memory, "out of sight for a while, not yet looked at again")
         elif track.gap_frames:
             memory.in_doubt = True
-        memory.seen_s = track.last_seen_s
+        memory.seen_s = self._now_s = track.last_seen_s
 
     def candidate(self, track_id: int) -> str | None:
         """Return who a track is by its looks alone, whatever other tracks and the gate say."""
@@ -101,8 +103,7 @@ class Judge:
         Returns:
             By track, the answers that are news: to be told once.
         """
-        now_s = max((memory.seen_s for memory in self._tracks.values()), default=0.0)
-        in_view = {track_id: memory for track_id, memory in self._tracks.items() if memory.seen_s == now_s}
+        in_view = {track_id: memory for track_id, memory in self._tracks.items() if memory.seen_s == self._now_s}
         holders = self._holders(in_view) if self.settings.exclusive else {}
         news = {}
         for track_id, memory in in_view.items():

@@ -57,6 +57,13 @@ def test_a_face_that_comes_back_into_view_meets_the_other_with_its_name_at_once(
     assert {track: (d.state, d.identity) for track, d in news.items()} == {1: ("unknown", None)}
 
 
+def test_a_clock_that_goes_back_a_little_does_not_hide_who_is_in_view():
+    judge = Judge(DecisionSettings(**ONE))
+    frame(judge, 1.0, t1=("alice", 0.9))
+    news = frame(judge, 0.5, t2=("alice", 0.8))
+    assert news[2].identity == "alice"  # the other one is not in view
+
+
 def test_two_faces_may_have_one_name_if_that_is_wanted():
     judge = Judge(DecisionSettings(**ONE, exclusive=False))
     news = frame(judge, 0.0, t1=("alice", 0.6), t2=("alice", 0.8))
