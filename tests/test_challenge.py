@@ -3,12 +3,15 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
+from edgeface.faces import TEMPLATE
 from edgeface.runtime.challenge import ACTIONS, INSTRUCTIONS, LOOK_AHEAD, Challenge, ChallengeSettings, advance, begin
+from edgeface.runtime.quality import pose
 
 SETTINGS = ChallengeSettings(steps=2, hold=2)
 
@@ -96,3 +99,13 @@ def test_orders_differ_are_repeatable_and_never_repeat_an_action():
 def test_settings_that_cannot_be_used_say_so(wrong):
     with pytest.raises(ConfigError):
         ChallengeSettings(**wrong)
+
+
+@pytest.mark.parametrize("angle_deg", [-50, -30, 30, 50])
+def test_a_flat_photograph_that_is_turned_does_not_look_turned(angle_deg):
+    """Seen from eight eye distances away, as at arm's length."""
+    points = (TEMPLATE - TEMPLATE.mean(axis=0)) / 35.2
+    turn = np.deg2rad(angle_deg)
+    depth = 8 + points[:, 0] * np.sin(turn)
+    seen = np.stack([points[:, 0] * np.cos(turn), points[:, 1]], axis=1) / depth[:, None]
+    assert abs(pose(seen)[0]) < 6 < ChallengeSettings().max_ahead_deg
