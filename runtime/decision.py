@@ -112,7 +112,7 @@ class Decision:
         identity: who it is; None unless `state` is `match`.
         score: cosine of the look that stands for the answer: the median one of those that agree with it, else the best
             one; None if there was nothing to compare.
-        threshold: that it was held against.
+        threshold: that it was held against; with the rule `llr`, the cosine from which on a look speaks for somebody.
         runner_up: the nearest other person in that look.
         margin: by how much that one is farther.
         votes: looks that agreed when the answer was last confirmed.
