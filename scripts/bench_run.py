@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--detector", required=True)
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--source")
+    parser.add_argument("--min-face", type=float, default=40, help="of our loop; 24 makes it look at 640 px, too")
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", choices=("ours", "plain"), help=argparse.SUPPRESS)
@@ -118,7 +119,7 @@ def _ours(options: argparse.Namespace) -> dict[str, object]:
         provider="cpu",
         detector=Path(options.detector),
         max_side=4096,
-        min_face=40,
+        min_face=options.min_face,
         low_share=0.5,
     )
     with Gallery(options.folder / "people.db") as people:
