@@ -38,6 +38,7 @@ from edgeface.commands.gallery import (
     gallery_remove_command,
     gallery_rename_command,
 )
+from edgeface.commands.liveness import liveness_test_command
 from edgeface.commands.models import models_command
 from edgeface.commands.run import run_command
 from edgeface.commands.train import train_command
@@ -154,6 +155,17 @@ bundle.command("sign")(bundle_sign_command)
 bundle.command("pack")(bundle_pack_command)
 bundle.command("warm")(bundle_warm_command)
 app.add_typer(bundle, name="bundle")
+
+liveness = typer.Typer(
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    help="Test whether fakes are told from living faces.",
+)
+# A callback keeps the one command there is a subcommand.
+liveness.callback()(lambda: None)
+liveness.command("test")(liveness_test_command)
+app.add_typer(liveness, name="liveness")
 
 data = typer.Typer(
     no_args_is_help=True,

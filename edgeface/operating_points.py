@@ -130,6 +130,11 @@ class ScoreTable:
             *pair, support, Ranking.of(impostor, np.concatenate(ranks)), Ranking.of(genuine, spread.astype(np.int64))
         )
 
+    @property
+    def tightest_fmr(self) -> float:
+        """The lowest false match rate that so many comparisons support, by the rule of three."""
+        return RULE_OF_THREE / self.independent
+
     def operating_point(self, fmr: float, confidence: float = 0.95) -> OperatingPoint:
         """Choose a threshold as `edgeface.metrics.threshold_at_fmr` does on all scores.
 

@@ -1,18 +1,21 @@
 """Who it is: several looks at a face must agree before anything is said.
 
-No clocks, no input or output: `decide` turns looks into an answer, `Judge` remembers the looks of each track.
+No clocks, no input or output. `decide` counts votes, `edgeface.runtime.sequential.weigh` adds up evidence;
+`edgeface.runtime.judge` remembers the looks of each track.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from edgeface.errors import ConfigError
 from edgeface.runtime.comparison import Comparison
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.evidence import Evidence
 
 State = Literal["pending", "match", "unknown", "rejected"]
+Rule = Literal["votes", "llr"]
+"""How looks become an answer: so many of the last agree, or their log-likelihood ratios add up to enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,14 @@ class DecisionSettings:
         retry_s: how often one that was not recognised is looked at again.
         max_gap_s: a face that was out of sight for longer must be recognised anew: it may be somebody else.
         max_age_s: so must one that could not be looked at for longer, for example because it turned away.
+        rule: `votes`, or `llr`; for that one see `edgeface.runtime.sequential`.
+        within_s: the looks that make a new match lie within so many seconds; None takes those of the window.
+        cooldown_s: a match with the same person is not told again for so long, whichever track it is; 0 always tells.
+        exclusive: of two faces in one frame that seem to be one person, only the better is.
+        evidence: what a cosine says, measured; needed by `llr`.
+        miss: with `llr`, how often the right person may be turned away, in (0, 1).
+        correlation: with `llr`, that of two looks at one track, in [0, 1]: with 0 every look counts in full,
+            with 1 all count as one.
 
     Raises:
         ConfigError: a value is out of range.
@@ -50,6 +61,13 @@ class DecisionSettings:
     retry_s: float = 0.3
     max_gap_s: float = 0.5
     max_age_s: float = 5.0
+    rule: Rule = "votes"
+    within_s: float | None = None
+    cooldown_s: float = 0.0
+    exclusive: bool = True
+    evidence: Evidence | None = None
+    miss: float = 0.01
+    correlation: float = 0.7
 
     def __post_init__(self) -> None:
         # A threshold just above 1 is what calibration gives when nothing may match.
@@ -66,9 +84,23 @@ class DecisionSettings:
             raise ConfigError(f"hold must lie in 1 to the window, got {self.hold}; use for example 2")
         if not 0 <= self.min_margin <= 2:
             raise ConfigError(f"min_margin lies in 0 to 2, got {self.min_margin}; use for example 0.05")
-        for name in ("refresh_s", "retry_s", "max_gap_s", "max_age_s"):
+        for name in ("refresh_s", "retry_s", "max_gap_s", "max_age_s", "cooldown_s"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if self.within_s is not None and not self.within_s > 0:
+            raise ConfigError(f"within_s must be more than 0, got {self.within_s}; use for example 2")
+        self._check_llr()
+
+    def _check_llr(self) -> None:
+        if not 0 < self.miss < 0.5:
+            raise ConfigError(f"miss lies between 0 and 0.5, got {self.miss}; use for example 0.01")
+        if not 0 <= self.correlation <= 1:
+            raise ConfigError(f"a correlation lies in 0 to 1, got {self.correlation}; use for example 0.5")
+        if self.rule == "llr" and (self.evidence is None or self.fmr is None):
+            raise ConfigError(
+                "the rule llr needs the bundle's score tables and a false match rate, not a bare threshold; "
+                "use the rule votes, or make tables with `edgeface calibrate`"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +112,14 @@ class Decision:
         identity: who it is; None unless `state` is `match`.
         score: cosine of the look that stands for the answer: the median one of those that agree with it, else the best
             one; None if there was nothing to compare.
-        threshold: that it was held against.
+        threshold: that it was held against; with the rule `llr`, the cosine from which on a look speaks for somebody.
         runner_up: the nearest other person in that look.
         margin: by how much that one is farther.
         votes: looks that agreed when the answer was last confirmed.
         frames: looks that there were then.
         why: nobody was recognised; None for a match.
         is_news: this look gave the track an answer for the first time, or another one than before.
+        evidence: with the rule `llr`, the log-likelihood ratio for the person in question; otherwise None.
     """
 
     state: State
@@ -99,35 +132,49 @@ class Decision:
     frames: int
     why: str | None
     is_news: bool = False
+    evidence: float | None = None
 
 
-def decide(looks: Sequence[Comparison], settings: DecisionSettings, held: Decision | None = None) -> Decision:
+def decide(
+    looks: Sequence[Comparison],
+    settings: DecisionSettings,
+    held: Decision | None = None,
+    recent: int | None = None,
+) -> Decision:
     """Turn the last looks at one face into an answer.
 
     Args:
         looks: at most `settings.window`, the oldest first.
         settings: how many must agree on what.
         held: the answer before the newest look.
+        recent: only so many of the last looks may make a new match; None lets all.
     """
-    supporters: dict[str, list[Comparison]] = {}
-    for look in looks:
-        if look.best is not None and objection(look, settings) is None:
-            supporters.setdefault(look.best.name, []).append(look)
+    everyone = _supporters(looks, settings)
+    supporters = everyone if recent is None else _supporters(looks[len(looks) - recent :], settings)
     ranking = Counter({name: len(own) for name, own in supporters.items()}).most_common(2)
     leader, votes = ranking[0] if ranking else (None, 0)
     tied = len(ranking) == 2 and ranking[1][1] == votes
     if leader is not None and votes >= settings.votes and not tied:
-        return _answer("match", leader, _median(supporters[leader]), votes, len(looks), settings, None)
+        return answer("match", leader, median(supporters[leader]), votes, len(looks), settings.threshold, None)
     if held is not None and held.identity is not None:
-        loyal = len(supporters.get(held.identity, ()))
+        loyal = len(everyone.get(held.identity, ()))
         if loyal >= min(settings.hold, settings.votes):
             return held
     state: State = "pending"
     if len(looks) >= settings.window:
         state = "unknown" if settings.claim is None else "rejected"
-    shown = _median(supporters[leader]) if leader is not None else _best(looks)
+    shown = median(supporters[leader]) if leader is not None else nearest(looks)
     why = _why(ranking, shown, settings)
-    return _answer(state, None, shown, votes, len(looks), settings, why)
+    return answer(state, None, shown, votes, len(looks), settings.threshold, why)
+
+
+def _supporters(looks: Sequence[Comparison], settings: DecisionSettings) -> dict[str, list[Comparison]]:
+    """Return the looks that agree with somebody, by name."""
+    found: dict[str, list[Comparison]] = {}
+    for look in looks:
+        if look.best is not None and objection(look, settings) is None:
+            found.setdefault(look.best.name, []).append(look)
+    return found
 
 
 def objection(look: Comparison, settings: DecisionSettings) -> str | None:
@@ -150,114 +197,28 @@ def objection(look: Comparison, settings: DecisionSettings) -> str | None:
     return None
 
 
-@dataclass(slots=True)
-class _Memory:
-    """What a judge knows of one track."""
-
-    looks: deque[Comparison]
-    decision: Decision
-    last_look_s: float | None = None
-    in_doubt: bool = False
-    """The last look did not agree with the answer, or the face was out of sight."""
-    reported: tuple[State, str | None] | None = None
-
-
-@dataclass(slots=True)
-class Judge:
-    """Remembers the looks at each track and says when to look again."""
-
-    settings: DecisionSettings
-    _tracks: dict[int, _Memory] = field(default_factory=dict)
-
-    def see(self, track: Track) -> None:
-        """Take notice of a track that is in view. One that was away for too long must be recognised anew."""
-        memory = self._tracks.get(track.id)
-        if memory is None:
-            memory = _Memory(deque(maxlen=self.settings.window), self._open_question())
-            self._tracks[track.id] = memory
-        elif track.gap_s > self.settings.max_gap_s and track.gap_frames:
-            self._forget(memory, "out of sight for a while, not yet looked at again")
-        elif track.gap_frames:
-            memory.in_doubt = True
-
-    def wants_embedding(self, track_id: int, time_s: float) -> bool:
-        """Tell whether a face should be looked at in this frame, or its answer can stand for now."""
-        memory = self._tracks[track_id]
-        if memory.last_look_s is None or memory.in_doubt or memory.decision.state == "pending":
-            return True
-        wait_s = self.settings.refresh_s if memory.decision.state == "match" else self.settings.retry_s
-        return abs(time_s - memory.last_look_s) >= wait_s
-
-    def look(self, track_id: int, comparison: Comparison, time_s: float) -> Decision:
-        """Take one look at a face and return what is known now."""
-        memory = self._tracks[track_id]
-        memory.looks.append(comparison)
-        memory.last_look_s = time_s
-        decision = decide(memory.looks, self.settings, memory.decision)
-        vote = comparison.best.name if comparison.best and not objection(comparison, self.settings) else None
-        memory.in_doubt = vote != decision.identity
-        answer = (decision.state, decision.identity)
-        is_news = decision.state != "pending" and answer != memory.reported
-        if is_news:
-            memory.reported = answer
-        memory.decision = replace(decision, is_news=False)
-        return replace(decision, is_news=is_news)
-
-    def refuse(self, track_id: int, reason: str, time_s: float) -> Decision:
-        """Take notice that a face was not worth a look. It counts for nothing, but an old answer expires."""
-        memory = self._tracks[track_id]
-        if memory.last_look_s is not None and abs(time_s - memory.last_look_s) > self.settings.max_age_s:
-            self._forget(memory, reason)
-        elif memory.decision.state == "pending":
-            memory.decision = replace(memory.decision, why=reason)
-        return memory.decision
-
-    def decision(self, track_id: int) -> Decision:
-        """Return what is known about a track; never news."""
-        return self._tracks[track_id].decision
-
-    def reset(self, settings: DecisionSettings) -> None:
-        """Ask everybody anew, because the gallery changed: whoever was removed is not recognised any more.
-
-        Args:
-            settings: from now on; with more people the threshold is a stricter one.
-        """
-        self.settings = settings
-        for memory in self._tracks.values():
-            self._forget(memory, "the gallery changed, not yet looked at again")
-
-    def end(self, track_id: int) -> Decision:
-        """Forget a track that ended and return what was known about it."""
-        return self._tracks.pop(track_id).decision
-
-    def _forget(self, memory: _Memory, reason: str) -> None:
-        memory.looks.clear()
-        memory.last_look_s = None
-        memory.decision = replace(self._open_question(), why=reason)
-
-    def _open_question(self) -> Decision:
-        return _answer("pending", None, None, 0, 0, self.settings, "not looked at yet")
-
-
-def _answer(
+def answer(
     state: State,
     identity: str | None,
     look: Comparison | None,
     votes: int,
     frames: int,
-    settings: DecisionSettings,
+    threshold: float,
     why: str | None,
+    evidence: float | None = None,
 ) -> Decision:
+    """Return the decision that one look stands for; see `Decision`."""
     return Decision(
         state=state,
         identity=identity,
         score=look.best.score if look and look.best else None,
-        threshold=settings.threshold,
+        threshold=threshold,
         runner_up=look.runner_up.name if look and look.runner_up else None,
         margin=look.margin if look else None,
         votes=votes,
         frames=frames,
         why=why,
+        evidence=evidence,
     )
 
 
@@ -265,11 +226,12 @@ def _score(look: Comparison) -> float:
     return look.best.score if look.best else -2.0
 
 
-def _best(looks: Sequence[Comparison]) -> Comparison | None:
+def nearest(looks: Sequence[Comparison]) -> Comparison | None:
+    """Return the look with the highest score, None if there is none."""
     return max(looks, key=_score, default=None)
 
 
-def _median(looks: Sequence[Comparison]) -> Comparison:
+def median(looks: Sequence[Comparison]) -> Comparison:
     """Return a look, not a mean, so that its score, runner-up and margin belong together."""
     return sorted(looks, key=_score)[(len(looks) - 1) // 2]
 

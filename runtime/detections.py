@@ -1,5 +1,6 @@
 """What a face detector finds, and the steps that every detector shares: fit the picture in, keep the best boxes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,9 @@ SAME_FACE_IOU: Final = 0.6
 
 PART_SHARE: Final = 0.6
 """A box of which this share lies within a better one's is a part of that face."""
+
+LEAST_SIDE: Final = 128
+"""A network is shown at least so many pixels along the longer side: a face needs something around it."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,6 +78,10 @@ class DetectorSettings:
         max_side: a larger picture is shrunk until its longest side is this, in pixels.
         iou: of two boxes that overlap more than this the better one stays, in (0, 1].
         max_faces: at most so many faces are reported, the best ones.
+        min_face: the shorter side of the smallest face that is wanted, in pixels of the picture. Pictures are then
+            shrunk as far as it allows, see `longest_side`; None shrinks to `max_side` alone.
+        low_share: boxes that reach this share of `min_score` are reported too, for those who can tell a face from
+            where it was before; 1 reports none.
 
     Raises:
         ConfigError: a value is out of range.
@@ -83,6 +91,8 @@ class DetectorSettings:
     max_side: int = 640
     iou: float = 0.3
     max_faces: int = 100
+    min_face: float | None = None
+    low_share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.min_score < 1:
@@ -93,6 +103,28 @@ class DetectorSettings:
             raise ConfigError(f"iou lies in (0, 1], got {self.iou}; use for example 0.3")
         if self.max_faces < 1:
             raise ConfigError(f"max_faces must be at least 1, got {self.max_faces}; use for example 100")
+        if self.min_face is not None and not self.min_face > 0:
+            raise ConfigError(f"the smallest face cannot be {self.min_face} px; use for example 40")
+        if not 0 < self.low_share <= 1:
+            raise ConfigError(f"low_share lies in (0, 1], got {self.low_share}; use for example 0.5")
+
+    @property
+    def low_score(self) -> float:
+        """The score from which on a box is reported."""
+        return self.min_score * self.low_share
+
+    def longest_side(self, image: npt.NDArray[np.uint8], smallest_px: float) -> int:
+        """Return the longest side to shrink a picture to, in pixels: as few as the smallest wanted face allows.
+
+        Args:
+            image: (H, W, 3), the picture.
+            smallest_px: the shorter side of the smallest face that the network finds reliably in its input.
+        """
+        longest = max(image.shape[:2])
+        if self.min_face is None:
+            return self.max_side
+        needed = _round_up(math.ceil(longest * smallest_px / self.min_face))
+        return min(max(needed, LEAST_SIDE), self.max_side)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -75,7 +75,9 @@ def open_detector(
     min_score: float | None = None,
     max_side: int = 640,
     iou: float = 0.3,
-    max_faces: int = 100,
+    max_faces: int = 256,
+    min_face: float | None = None,
+    low_share: float = 1.0,
     name: str = "detector",
     announce: Announce = logger.warning,
 ) -> YuNetDetector | EdgeDetector:
@@ -89,6 +91,8 @@ def open_detector(
         max_side: a larger picture is shrunk until its longest side is this, in pixels.
         iou: of two boxes that overlap more than this the better one stays.
         max_faces: at most so many faces are reported, the best ones.
+        min_face: as in `DetectorSettings`.
+        low_share: likewise.
         name: what to call the network in an error.
         announce: as `edgeface.runtime.session.open_session`.
 
@@ -116,7 +120,7 @@ def open_detector(
             f"use YuNet of the OpenCV Zoo or a network in the format {edge_detector.FORMAT}"
         )
     score = advised if min_score is None else min_score
-    return make(session, DetectorSettings(score, max_side, iou, max_faces), name)
+    return make(session, DetectorSettings(score, max_side, iou, max_faces, min_face, low_share), name)
 
 
 def _sizes(max_side: int) -> Sizes:

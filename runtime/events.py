@@ -15,7 +15,9 @@ from edgeface.runtime.tracker import Track
 
 logger = logging.getLogger(__name__)
 
-EventName = Literal["match", "unknown", "rejected", "no_face", "lost", "camera_lost", "camera_back", "error"]
+EventName = Literal[
+    "match", "unknown", "rejected", "challenge", "no_face", "lost", "camera_lost", "camera_back", "error"
+]
 
 _DIGITS: Final = 6
 _CATCH_UP_S: Final = 1.0  # between two tries to write what could not be written
@@ -32,7 +34,7 @@ class Event:
     Attributes:
         time: UTC.
         event: what happened. `match`, `unknown`, `rejected`: a track has a new answer; `lost`: a track ended, with its
-            last answer; `no_face`: nobody is in view any more.
+            last answer; `challenge`: somebody is asked to do what `why` says; `no_face`: nobody is in view any more.
         frame: index of the frame.
         track: id of the track.
         box: where its face was last seen: x, y, width, height in pixels of the frame.
@@ -44,7 +46,7 @@ class Event:
         votes: looks that agreed.
         frames: looks that were taken into account.
         quality: of the face as it was last measured.
-        liveness: always None so far.
+        liveness: how live the face is, in [0, 1]; None where that was not checked.
         latency_ms: time by stage from the arrival of the frame to this event, and their `total`; `read` is the wait
             for the frame and not part of it.
         why: nobody was recognised, or something failed.
@@ -106,6 +108,7 @@ def decision_event(
     quality: Quality | None,
     latency_ms: Mapping[str, float],
     snapshot: str | None = None,
+    liveness: float | None = None,
 ) -> Event:
     """Return the event for what is known about a track."""
     return Event(
@@ -122,6 +125,7 @@ def decision_event(
         votes=decision.votes,
         frames=decision.frames,
         quality=quality,
+        liveness=liveness,
         latency_ms=latency_ms,
         why=decision.why,
         snapshot=snapshot,

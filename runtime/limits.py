@@ -9,6 +9,7 @@ from edgeface.errors import BundleError, ConfigError
 from edgeface.manifest import Threshold
 from edgeface.operating_points import ScoreTable, comparison_rate, false_positive_rate
 from edgeface.runtime.bundle import Bundle
+from edgeface.runtime.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class OperatingThreshold:
         fpir: how often a stranger then finds at least one, at most; None where `fmr` is.
         tar: share of genuine comparisons that reach it on the data that it was chosen on; None if not known.
         note: why this is not the threshold that was wanted; None if it is.
+        evidence: what a cosine says, where it was asked for and the bundle has score tables.
     """
 
     cosine: float
@@ -30,6 +32,7 @@ class OperatingThreshold:
     fpir: float | None = None
     tar: float | None = None
     note: str | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Limits:
     fmr: float | None = None
     fpir: float | None = None
 
-    def search(self, templates: Mapping[str | None, int]) -> OperatingThreshold:
+    def search(self, templates: Mapping[str | None, int], *, weigh: bool = False) -> OperatingThreshold:
         """Return the threshold for faces that are held against templates.
 
         N counts templates, not people: what several templates of one person add to the chance of a false match is
@@ -73,16 +76,19 @@ class Limits:
 
         Args:
             templates: how many there are of each precision, None for those that do not say.
+            weigh: say also what a cosine says; see `edgeface.runtime.evidence`.
 
         Raises:
-            BundleError: there is no threshold for one of these precisions.
+            BundleError: there is no threshold for one of these precisions, or no score table, and `weigh`.
         """
         count = max(1, sum(templates.values()))
         if self.cosine is not None:
             return OperatingThreshold(self.cosine, None, count)
         wanted = self.fmr or comparison_rate(self.wanted_fpir, count)
-        points = [self._point(gallery, wanted) for gallery in self._galleries(templates)]
+        galleries = list(self._galleries(templates))
+        points = [self._point(gallery, wanted) for gallery in galleries]
         strictest = max(points, key=lambda point: point.cosine)
+        evidence = self._evidence(galleries[points.index(strictest)]) if weigh else None
         fmr = max(point.fmr for point in points)
         fpir = false_positive_rate(fmr, count)
         note = None
@@ -95,7 +101,7 @@ class Limits:
                 f"{strictest.cosine:.4f}, at most {fpir:.2g} of looks at a stranger find somebody among {count} "
                 "templates; calibrate on more people, or ask for less with --fpir"
             )
-        return OperatingThreshold(strictest.cosine, fmr, count, fpir, strictest.tar, note)
+        return OperatingThreshold(strictest.cosine, fmr, count, fpir, strictest.tar, note, evidence)
 
     @property
     def wanted_fpir(self) -> float:
@@ -130,6 +136,15 @@ class Limits:
         strict = [threshold for threshold in stored if threshold.fmr <= fmr * (1 + 1e-9)]
         chosen = max(strict, key=lambda t: t.fmr) if strict else min(stored, key=lambda t: t.fmr)
         return _Point(chosen.cosine, chosen.fmr, chosen.tar, chosen.pairs)
+
+    def _evidence(self, gallery: str) -> Evidence:
+        table = self.tables.get(gallery)
+        if table is None:
+            raise BundleError(
+                f"bundle {self.bundle} has no scores of {self.probe} against {gallery}, which adding up evidence "
+                "needs; make them with `edgeface calibrate`, or use --decision votes"
+            )
+        return Evidence.of(table)
 
     def _missing(self, gallery: str) -> BundleError:
         templates = "" if gallery == self.probe else f" against templates in {gallery}"

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
+from edgeface.runtime.attention import AttentionSettings
 from edgeface.runtime.decision import DecisionSettings
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.draw import FaceView
 from edgeface.runtime.events import Event, EventName, EventSink, FanOut, decision_event
 from edgeface.runtime.frames import Frame, FrameSource
+from edgeface.runtime.liveness import LivenessCheck
 from edgeface.runtime.pictures import Pictures, Recorder, Screen
 from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Limit, Templates
 from edgeface.runtime.quality import QualitySettings
@@ -40,6 +42,7 @@ class RunSettings:
         decision: when somebody counts as recognised.
         quality: what a face needs to be embedded; the smallest face is here.
         tracker: when two boxes are the same face.
+        attention: how many faces of a frame are looked at.
         max_frames: stop after so many; None goes on to the end of the source.
         stills: the frames are unrelated pictures, as from a folder: each face is a track of its own and is decided by
             the one look that there is.
@@ -52,6 +55,7 @@ class RunSettings:
     decision: DecisionSettings
     quality: QualitySettings = field(default_factory=QualitySettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
     max_frames: int | None = None
     stills: bool = False
     max_failures: int = 30
@@ -77,6 +81,7 @@ def run(
     snapshots: Snapshots | None = None,
     note: str = "",
     stop: threading.Event | None = None,
+    liveness: LivenessCheck | None = None,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
 
@@ -96,15 +101,19 @@ def run(
         snapshots: keeps pictures of decisions.
         note: what runs, for the pictures; the number of people is added.
         stop: ends the run when it is set, after the frame in work.
+        liveness: whether those who are recognised are alive; None does not ask.
 
     Raises:
         GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
         BundleError: before the first frame: as `limit` raises it.
     """
-    decision = settings.decision
+    decision, attention = settings.decision, settings.attention
     if settings.stills:
-        decision = replace(decision, votes=1, window=1, hold=1)
-    pipeline = FramePipeline(detector, embedder, gallery, decision, settings.quality, settings.tracker, limit)
+        decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
+        attention = replace(attention, max_looks=None)  # there is no later frame
+    pipeline = FramePipeline(
+        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention, liveness
+    )
 
     def whole_note() -> str:
         count = len(pipeline.people)
@@ -234,7 +243,9 @@ class _Loop:
         for answer in self.pipeline.drain():
             state = answer.decision.state
             name: EventName = "lost" if answer.is_last or state == "pending" else state
-            if name != "lost":
+            if answer.is_request:
+                name = "challenge"
+            elif name != "lost":
                 self.decisions[name] += 1
             now = datetime.now(UTC)
             snapshot = None
@@ -249,6 +260,7 @@ class _Loop:
                 quality=answer.quality,
                 latency_ms=_latency_ms(laps),
                 snapshot=snapshot,
+                liveness=answer.liveness,
             )
             self.sinks.write(event)
 

@@ -1,8 +1,8 @@
 """One frame in, answers out: everything between the picture and the decision, without sinks or windows."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +11,16 @@ import numpy.typing as npt
 from edgeface.errors import GalleryError, ImageError
 from edgeface.faces import align
 from edgeface.operating_points import false_positive_rate
-from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import Decision, DecisionSettings, Judge
-from edgeface.runtime.detections import Detections
+from edgeface.runtime.answers import Answer, Shot
+from edgeface.runtime.attention import Attention, AttentionSettings, promise
+from edgeface.runtime.comparison import People
+from edgeface.runtime.decision import Decision, DecisionSettings
+from edgeface.runtime.detections import Detections, DetectorSettings
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.frames import Frame
+from edgeface.runtime.judge import Judge
 from edgeface.runtime.limits import OperatingThreshold
+from edgeface.runtime.liveness import LOOK_EVERY_S, LivenessCheck
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem, too_small
 from edgeface.runtime.timing import Laps
 from edgeface.runtime.tracker import Track, Tracker, TrackerSettings
@@ -50,23 +54,6 @@ class Templates(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Something new about a track: another decision, or its end with the last one.
-
-    Attributes:
-        track: which.
-        decision: what is known.
-        quality: of the face as it was last measured; None if it never was.
-        is_last: the track has ended.
-    """
-
-    track: Track
-    decision: Decision
-    quality: Quality | None
-    is_last: bool
-
-
 class FramePipeline:
     """Follows the faces of successive frames and says who they are.
 
@@ -79,6 +66,8 @@ class FramePipeline:
         tracker: when two boxes are the same face.
         limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
             the gallery changes.
+        attention: how many faces are looked at.
+        liveness: whether those who are recognised are alive; None does not ask.
 
     Raises:
         GalleryError: the gallery cannot be read, or nobody in it has the claimed name.
@@ -94,6 +83,8 @@ class FramePipeline:
         quality: QualitySettings | None = None,
         tracker: TrackerSettings | None = None,
         limit: Limit | None = None,
+        attention: AttentionSettings | None = None,
+        liveness: LivenessCheck | None = None,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -107,17 +98,22 @@ class FramePipeline:
         self._quality = quality or QualitySettings()
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
+        self._attention = Attention(attention or AttentionSettings())
+        self._liveness = liveness
+        settings = getattr(detector, "settings", None)
+        self._sure_score = settings.min_score if isinstance(settings, DetectorSettings) else 0.0
         self._limit = limit
         self.limit: OperatingThreshold | None = None
         """What `limit` last said."""
         self._qualities: dict[int, Quality] = {}
+        self._shots: dict[int, Shot] = {}
         self._answers: list[Answer] = []
         self._is_outdated = False
         self._people = People(*gallery.templates())
         if self._claim is not None and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10]) or "nobody"
             raise GalleryError(f"nobody called {self._claim!r} is in the gallery to be claimed; it has: {known}")
-        self._judge = Judge(self._limited(decision))
+        self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
         if self.limit is None:
             self._warn_of_false_matches(decision)
 
@@ -144,7 +140,8 @@ class FramePipeline:
             laps: gets the time of the stages `detect`, `track`, `align`, `embed`, `match` and `decide`.
 
         Returns:
-            The faces of the frame, and the track of each. What is new is fetched with `drain`, also after an error.
+            The faces of the frame, and the track of each; without boxes that the detector was not sure of and that no
+            track needed. What is new is fetched with `drain`, also after an error.
 
         Raises:
             GalleryError: the gallery cannot be read any more.
@@ -155,11 +152,15 @@ class FramePipeline:
             found = self._detector.detect(frame.image)
         finally:  # a frame that fails is a frame without faces to those that are followed
             laps.mark("detect")
-            tracks = self._follow(found, frame.time_s)
-        wanted = [row for row, track in enumerate(tracks) if self._judge.wants_embedding(track.id, frame.time_s)]
+            found, tracks = self._follow(found, frame.time_s)
+        self._tell(self._judge.settle(frame.time_s), tracks)
+        wanted = self._wanted(found, tracks, frame.time_s)
         laps.mark("track")
         if wanted:
             self._look(frame, found, tracks, wanted, laps)
+        if self._liveness is not None:
+            self._check_liveness(self._liveness, frame, found, tracks)
+            laps.mark("liveness")
         return found, tracks
 
     def decision(self, track_id: int) -> Decision:
@@ -176,21 +177,43 @@ class FramePipeline:
         for track in self._tracker.end():
             self._lose(track)
 
-    def _follow(self, found: Detections, time_s: float) -> tuple[Track, ...]:
+    def _follow(self, found: Detections, time_s: float) -> tuple[Detections, tuple[Track, ...]]:
         if self._is_outdated or self._gallery.changed():
             self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
             people = People(*self._gallery.templates())
             self._judge.reset(self._limited(self._judge.settings))
             self._people, self._is_outdated = people, False
             logger.info("the gallery changed: %d people", len(self._people.names))
-        tracked = self._tracker.update(found.boxes, time_s)
+        tracked = self._tracker.update(found.boxes, time_s, found.scores >= self._sure_score)
+        if len(tracked.rows) < len(found):
+            found = found.select(np.array(tracked.rows, np.intp))
         for track in tracked.lost:
             self._lose(track)
         for track in tracked.seen:
             self._judge.see(track)
         self.faces += len(found)
         self.tracks += sum(track.hits == 1 for track in tracked.seen)
-        return tracked.seen
+        return found, tracked.seen
+
+    def _wanted(self, found: Detections, tracks: Sequence[Track], time_s: float) -> list[int]:
+        """Return the rows of the faces that are to be looked at in this frame."""
+        rows: list[int] = []
+        promises: list[float] = []
+        for row, track in enumerate(tracks):
+            if found.scores[row] < self._sure_score:
+                continue
+            value = promise(found.boxes[row], found.landmarks[row], float(found.scores[row]))
+            is_checked = self._liveness is not None and self._liveness.is_checking(track.id)
+            every_s = LOOK_EVERY_S if is_checked else None
+            is_due = self._judge.wants_embedding(track.id, time_s, every_s)
+            if not is_due and not self._attention.improved(track.id, value):
+                continue
+            if reason := too_small(found.boxes[row], self._quality):
+                self._judge.refuse(track.id, reason, time_s)
+                continue
+            rows.append(row)
+            promises.append(value)
+        return [rows[place] for place in self._attention.pick([tracks[row].id for row in rows], promises, time_s)]
 
     def _look(
         self, frame: Frame, found: Detections, tracks: Sequence[Track], wanted: Sequence[int], laps: Laps
@@ -213,31 +236,53 @@ class FramePipeline:
         laps.mark("embed")
         comparisons = self._people.compare(embeddings, self._claim)
         laps.mark("match")
-        for row, comparison in zip(rows, comparisons, strict=True):
-            self._decide(tracks[row], comparison, frame.time_s)
+        looks = {tracks[row].id: comparison for row, comparison in zip(rows, comparisons, strict=True)}
+        self._tell(self._judge.look_at(looks, frame.time_s), tracks)
         laps.mark("decide")
 
     def _crop(self, image: Image, found: Detections, row: int, track_id: int) -> tuple[Image | None, str]:
         """Return the aligned face if it is worth embedding, else the reason."""
         box, landmarks = found.boxes[row], found.landmarks[row]
-        if reason := too_small(box, self._quality):
-            return None, reason
         try:
             crop = align(image, landmarks)
         except ImageError as error:
             return None, str(error)
         quality = self._qualities[track_id] = measure(crop, box, landmarks)
-        reason = problem(quality, self._quality)
-        return (None, reason) if reason else (crop, "")
+        if reason := problem(quality, self._quality):
+            return None, reason
+        best = self._shots.get(track_id)
+        if best is None or quality.score > best.quality.score:
+            self._shots[track_id] = Shot(quality, crop)
+        return crop, ""
 
-    def _decide(self, track: Track, comparison: Comparison, time_s: float) -> None:
-        decision = self._judge.look(track.id, comparison, time_s)
-        if decision.is_news:
-            self._answers.append(Answer(track, decision, self._qualities.get(track.id), is_last=False))
+    def _check_liveness(
+        self, liveness: LivenessCheck, frame: Frame, found: Detections, tracks: Sequence[Track]
+    ) -> None:
+        """Let the recognised faces be checked, decide anew, and ask for what is to be done."""
+        for row, track in enumerate(tracks):
+            name = self._judge.candidate(track.id)
+            liveness.observe(track, name, found.landmarks[row], frame.image, frame.time_s)
+        self._tell(self._judge.settle(frame.time_s), tracks)
+        asked = {track_id: self._judge.decision(track_id) for track_id in liveness.drain()}
+        self._tell(asked, tracks, is_request=True)
+
+    def _tell(self, news: Mapping[int, Decision], tracks: Sequence[Track], *, is_request: bool = False) -> None:
+        for track in tracks:
+            if (decision := news.get(track.id)) is not None:
+                self._answers.append(self._answer(track, decision, is_request=is_request))
+
+    def _answer(self, track: Track, decision: Decision, *, is_last: bool = False, is_request: bool = False) -> Answer:
+        liveness = None if self._liveness is None else self._liveness.value(track.id)
+        quality, best = self._qualities.get(track.id), self._shots.get(track.id)
+        return Answer(track, decision, quality, is_last, best, liveness, is_request)
 
     def _lose(self, track: Track) -> None:
-        quality = self._qualities.pop(track.id, None)
-        self._answers.append(Answer(track, self._judge.end(track.id), quality, is_last=True))
+        self._answers.append(self._answer(track, self._judge.end(track.id), is_last=True))
+        self._attention.forget(track.id)
+        self._qualities.pop(track.id, None)
+        self._shots.pop(track.id, None)
+        if self._liveness is not None:
+            self._liveness.forget(track.id)
 
     def _limited(self, decision: DecisionSettings) -> DecisionSettings:
         """Return the settings with the threshold that the gallery needs now, and say so if it falls short."""
@@ -246,7 +291,8 @@ class FramePipeline:
         before, self.limit = self.limit, self._limit()
         if self.limit.note is not None and (before is None or before.note is None):
             logger.warning("%s", self.limit.note)
-        return replace(decision, threshold=self.limit.cosine, fmr=self.limit.fmr)
+        evidence = self.limit.evidence or decision.evidence
+        return replace(decision, threshold=self.limit.cosine, fmr=self.limit.fmr, evidence=evidence)
 
     def _warn_of_false_matches(self, decision: DecisionSettings) -> None:
         if decision.fmr is None or decision.claim is not None:

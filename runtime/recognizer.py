@@ -106,6 +106,8 @@ def open_recognizer(
     detector: Path | None = None,
     min_score: float | None = None,
     max_side: int = 640,
+    min_face: float | None = None,
+    low_share: float = 1.0,
     require_keys: Sequence[Path] = (),
     announce: Announce = logger.warning,
 ) -> Recognizer:
@@ -123,6 +125,8 @@ def open_recognizer(
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
+        min_face: as in `edgeface.runtime.detections.DetectorSettings`.
+        low_share: likewise.
         require_keys: as `edgeface.runtime.bundle.open_bundle`; a detector of one's own is refused with them.
         announce: is told before something takes minutes.
 
@@ -148,6 +152,8 @@ def open_recognizer(
             min_score=min_score,
             max_side=max_side,
             announce=announce,
+            min_face=min_face,
+            low_share=low_share,
         ),
         embedder=embedder,
         precision=chosen,
@@ -164,6 +170,8 @@ def bundle_detector(
     threads: int = 1,
     min_score: float | None = None,
     max_side: int = 640,
+    min_face: float | None = None,
+    low_share: float = 1.0,
     announce: Announce = logger.warning,
 ) -> Detector:
     """Open the face detector of a bundle, or the ONNX file that is to be used instead; see `open_recognizer`.
@@ -181,5 +189,12 @@ def bundle_detector(
         if min_score is None and bundle.manifest.detector is not None:
             min_score = bundle.manifest.detector.min_score
     return open_detector(
-        network, provider=provider, threads=threads, min_score=min_score, max_side=max_side, announce=announce
+        network,
+        provider=provider,
+        threads=threads,
+        min_score=min_score,
+        max_side=max_side,
+        min_face=min_face,
+        low_share=low_share,
+        announce=announce,
     )

@@ -1,16 +1,26 @@
 """Which face of this frame is which face of the frames before: boxes that overlap, or that are near.
 
+In the manner of ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV
+2022): boxes that the detector is sure of choose their tracks first, then the others may keep a track that is left,
+because a face that turns or is half hidden scores low where it was a moment ago. They never start one.
+
 No clocks: time comes in with the boxes, so the same boxes and times give the same tracks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
+from edgeface.runtime.motion import STILL, Motion
 
 Floats = npt.NDArray[np.float32]
+
+_LOW_MIN_IOU: Final = 0.5
+"""A box that the detector is not sure of must overlap this much, as in ByteTrack: nearness alone proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class Track:
         missed: frames since then without it; 0 for a face that is in view.
         gap_frames: frames without it between its last two sightings.
         gap_s: time between its last two sightings.
+        motion: where it is going.
     """
 
     id: int
@@ -66,18 +77,30 @@ class Track:
     missed: int = 0
     gap_frames: int = 0
     gap_s: float = 0.0
+    motion: Motion = STILL
 
     @property
     def age_s(self) -> float:
         """Time from its first to its last sighting."""
         return self.last_seen_s - self.first_seen_s
 
+    def expected(self, time_s: float) -> Floats:
+        """Return the (4,) box where the face should be by now if it goes on as it went."""
+        return self.motion.expected(self.box, time_s - self.last_seen_s)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tracked:
-    """What one frame did to the tracks: `seen` has one track for each box, in order; `lost` have ended."""
+    """What one frame did to the tracks.
+
+    Attributes:
+        seen: a track for each box that has one, in the order of the boxes.
+        rows: which boxes these are; all but those that the detector was not sure of and that fitted no track.
+        lost: tracks that have ended.
+    """
 
     seen: tuple[Track, ...]
+    rows: tuple[int, ...]
     lost: tuple[Track, ...]
 
 
@@ -90,46 +113,57 @@ class Tracker:
         """Faces in view, and those missed for not too long."""
         self._next_id = 1
 
-    def update(self, boxes: Floats, time_s: float) -> Tracked:
+    def update(self, boxes: Floats, time_s: float, sure: npt.NDArray[np.bool_] | None = None) -> Tracked:
         """Take the boxes of the next frame.
 
         Args:
             boxes: (N, 4) float32, x, y, width, height in pixels.
             time_s: time of the frame. A step back by more than `max_missed_s` ends all tracks, as one forward does.
+            sure: (N,) bool, which boxes may start a track; None means all.
         """
         limit_s = self.settings.max_missed_s
         lost = tuple(track for track in self.tracks if abs(time_s - track.last_seen_s) > limit_s)
         # Those that ended are not offered: a face that comes now is somebody new.
         open_tracks = [track for track in self.tracks if abs(time_s - track.last_seen_s) <= limit_s]
-        owners = self._assign(open_tracks, boxes)
-        seen = tuple(
-            self._start(box, time_s) if owner is None else _continue(open_tracks[owner], box, time_s)
-            for box, owner in zip(boxes, owners, strict=True)
-        )
+        owners = self._owners(open_tracks, boxes, time_s, np.ones(len(boxes), bool) if sure is None else sure)
+        seen, rows = [], []
+        for row, (box, owner) in enumerate(zip(boxes, owners, strict=True)):
+            if owner is not None:
+                seen.append(_continue(open_tracks[owner], box, time_s))
+            elif sure is None or sure[row]:
+                seen.append(self._start(box, time_s))
+            else:
+                continue
+            rows.append(row)
         taken = set(owners)
         missed = (replace(t, missed=t.missed + 1) for row, t in enumerate(open_tracks) if row not in taken)
         self.tracks = (*seen, *missed)
-        return Tracked(seen, lost)
+        return Tracked(tuple(seen), tuple(rows), lost)
 
     def end(self) -> tuple[Track, ...]:
         """End all tracks and return them."""
         ended, self.tracks = self.tracks, ()
         return ended
 
-    def _assign(self, tracks: list[Track], boxes: Floats) -> list[int | None]:
-        """Return for each box the row of its track in `tracks`, or None for a new face."""
+    def _owners(
+        self, tracks: Sequence[Track], boxes: Floats, time_s: float, sure: npt.NDArray[np.bool_]
+    ) -> list[int | None]:
+        """Return for each box the row of its track in `tracks`, or None."""
         owners: list[int | None] = [None] * len(boxes)
         if not tracks or not len(boxes):
             return owners
-        scores = affinity(np.stack([track.box for track in tracks]), boxes, self.settings)
-        free = set(range(len(tracks)))
-        for pair in np.argsort(-scores, axis=None, kind="stable").tolist():
-            row, column = divmod(pair, len(boxes))
-            if scores[row, column] == -np.inf:
-                break
-            if row in free and owners[column] is None:
-                owners[column] = row
-                free.discard(row)
+        expected = np.stack([track.expected(time_s) for track in tracks])
+        first = np.flatnonzero(sure)
+        for track, column in _pairs(affinity(expected, boxes[first], self.settings)):
+            owners[first[column]] = track
+        taken = {owner for owner in owners if owner is not None}
+        # A track that was missed before could be anywhere by now; a box of doubtful worth does not bring it back.
+        left = np.array([row for row, track in enumerate(tracks) if row not in taken and not track.missed], np.intp)
+        second = np.flatnonzero(~sure)
+        settings = replace(self.settings, min_iou=max(self.settings.min_iou, _LOW_MIN_IOU), max_shift=0)
+        if len(left) and len(second):
+            for track, column in _pairs(affinity(expected[left], boxes[second], settings)):
+                owners[second[column]] = int(left[track])
         return owners
 
     def _start(self, box: Floats, time_s: float) -> Track:
@@ -166,6 +200,22 @@ def affinity(old: Floats, new: Floats, settings: TrackerSettings) -> npt.NDArray
     return np.where(iou >= settings.min_iou, iou, np.where(near, -shift, -np.inf))
 
 
+def _pairs(scores: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return (row, column) of scores (T, N) that go together, the best first, each row and column once at most."""
+    rows: set[int] = set()
+    columns: set[int] = set()
+    found = []
+    for place in np.argsort(-scores, axis=None, kind="stable").tolist():
+        row, column = divmod(place, scores.shape[1])
+        if scores[row, column] == -np.inf:
+            break
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            found.append((row, column))
+    return found
+
+
 def _continue(track: Track, box: Floats, time_s: float) -> Track:
     return Track(
         id=track.id,
@@ -175,4 +225,5 @@ def _continue(track: Track, box: Floats, time_s: float) -> Track:
         hits=track.hits + 1,
         gap_frames=track.missed,
         gap_s=abs(time_s - track.last_seen_s),
+        motion=track.motion.after(track.box, box, time_s - track.last_seen_s),
     )

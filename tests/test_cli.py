@@ -35,6 +35,7 @@ COMMANDS = (
     "gallery",
     "bundle",
     "data",
+    "liveness",
 )
 
 
@@ -233,6 +234,8 @@ class TestRecognition:
         fails("no camera|camera 7", "run", "--camera", "7", *options)
         fails("no file or folder", "run", "--source", tmp_path / "none.mp4", *options)
         fails("claim|nobody", "run", "--source", portraits, *options, "--claim", "Eve")
+        fails("not a bare threshold", "run", "--source", portraits, *options, "--threshold", "0", "--decision", "llr")
+        fails("cannot turn their heads", "run", "--source", portraits, *options, "--liveness", "challenge")
         assert "removed Ada" in run("gallery", "remove", "Ada", "--gallery", gallery).stdout
         fails("is empty; enrol somebody", "run", "--source", portraits, *options)
         fails("Ada", "gallery", "remove", "Ada", "--gallery", gallery)

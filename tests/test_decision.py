@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError
 from edgeface.operating_points import false_positive_rate
 from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import DecisionSettings, Judge, decide
+from edgeface.runtime.decision import DecisionSettings, decide
+from edgeface.runtime.judge import Judge
 from edgeface.runtime.matching import Match, best_per_person, similarities
 from edgeface.runtime.tracker import Track
 

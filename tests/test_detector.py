@@ -463,3 +463,47 @@ def test_the_built_in_detector_finds_real_people(shared, built_in):
         between_eyes = np.linalg.norm(landmarks[0] - landmarks[1])
         errors.append(np.linalg.norm(found.landmarks[face] - landmarks, axis=1).mean() / between_eyes)
     assert np.median(errors) < 0.2 and max(errors) < 0.4  # the largest ones are YuNet's, on tilted faces
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "min_face", "max_side", "expected"),
+    [
+        ((640, 480), None, 640, 640),
+        ((640, 480), 40, 4096, 384),  # a face of 40 px is 24 px then
+        ((640, 480), 24, 4096, 640),
+        ((640, 480), 20, 4096, 768),  # nothing is enlarged: `fit` sees to that
+        ((1920, 1080), 40, 4096, 1152),
+        ((1920, 1080), 40, 640, 640),
+        ((1080, 1920), 80, 4096, 576),
+        ((640, 480), 400, 4096, 128),
+    ],
+)
+def test_pictures_are_shrunk_as_far_as_the_smallest_wanted_face_allows(size_wh, min_face, max_side, expected):
+    options = DetectorSettings(max_side=max_side, min_face=min_face)
+    image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    longest = options.longest_side(image, 24)
+    assert longest == expected
+    side = max(fit(image, longest).image.shape[:2])
+    if min_face is not None and expected < max_side:
+        assert side * min_face / max(size_wh) >= min(24, min_face)
+
+
+def test_doubtful_boxes_are_reported_if_they_are_wanted():
+    options = DetectorSettings(min_score=0.9, low_share=0.5)
+    assert options.low_score == 0.45
+    image = np.zeros((64, 64, 3), np.uint8)
+
+    def run(frame):
+        maps = fake_network(frame, 20)
+        maps[3][0, 0, 0] = 0.5  # a score of 0.62
+        maps[3][0, 3, 3] = 3.0  # 0.95
+        return maps
+
+    assert len(find_faces(image, run, STRIDES, options, 640)) == 2
+    assert len(find_faces(image, run, STRIDES, DetectorSettings(min_score=0.9), 640)) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"min_face": 0}, {"low_share": 0}, {"low_share": 1.5}])
+def test_settings_for_small_and_doubtful_faces_that_cannot_be_used(wrong):
+    with pytest.raises(ConfigError):
+        DetectorSettings(**wrong)

@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.quality import QualitySettings, measure, pose, problem, too_small
+from edgeface.runtime.quality import Quality, QualitySettings, measure, pitch, pose, problem, too_small
 
 BOX = np.array([0, 0, 80, 100], np.float32)
 
@@ -113,3 +115,63 @@ def test_a_face_that_is_not_worth_a_look_has_a_reason(face, box, landmarks, expe
 def test_settings_that_cannot_be_used_say_so(wrong):
     with pytest.raises(ConfigError):
         QualitySettings(**wrong)
+
+
+@pytest.mark.parametrize("angle", [-30, -15, 0, 15, 30])
+def test_pitch_is_that_of_a_turned_head(angle):
+    """Five points in space with the nose in front, nodded and projected: the estimate finds the angle again."""
+    eye = 35.2
+    depth = np.array([0, 0, 0.42 * eye, 0, 0])
+    height = np.array([0, 0, 0.495 * 1.157 * eye, 1.157 * eye, 1.157 * eye])
+    across = np.array([-0.5, 0.5, 0, -0.4, 0.4]) * eye
+    radians = np.deg2rad(angle)
+    points = np.stack([across, height * np.cos(radians) + depth * np.sin(radians)], axis=1)
+    turned = np.deg2rad(20)
+    spin = np.array([[np.cos(turned), np.sin(turned)], [-np.sin(turned), np.cos(turned)]])
+    assert pitch(points) == pytest.approx(angle, abs=0.1)
+    assert pitch(points @ spin * 3 + 50) == pytest.approx(angle, abs=0.1)  # wherever, however large and tilted
+    assert pitch(np.zeros((5, 2))) == 90.0
+
+
+def test_the_score_of_a_look_falls_with_everything_that_is_wrong_with_it():
+    good = Quality(120.0, 0.3, 128.0, 0.0, 0.0)
+    assert good.score == 1.0
+    halves: dict[str, Any] = {
+        "size_px": 56.0,
+        "sharpness": 0.075,
+        "yaw_deg": 60.0,
+        "pitch_deg": -60.0,
+        "brightness": 30.0,
+    }
+    for name, value in halves.items():
+        assert replace(good, **{name: value}).score == pytest.approx(0.5, abs=0.01)
+    assert replace(good, brightness=255.0).score == 0
+
+
+def test_a_nodding_face_is_refused_with_the_way_it_is_turned():
+    settings = QualitySettings(max_pitch_deg=30)
+    assert problem(Quality(99, 0.3, 128, 0, 0, 31.0), settings) == "turned down: about 31°, at most 30°"
+    assert problem(Quality(99, 0.3, 128, 0, 0, -31.0), settings) == "turned up: about 31°, at most 30°"
+    assert problem(Quality(99, 0.3, 128, 0, 0, 29.0), settings) is None
+
+
+def drawn_face():
+    """Light skin with fine texture, dark eyes and a mouth with some detail."""
+    face = texture(mean=150.0, spread=20.0, sigma=1)
+    for x in (38, 74):
+        cv2.ellipse(face, (x, 52), (7, 4), 0, 0, 360, (40, 40, 40), -1)
+    cv2.ellipse(face, (56, 92), (14, 4), 0, 0, 360, (120, 60, 60), -1)
+    return face
+
+
+def test_dark_glasses_and_masks_are_hinted_at_and_lower_the_score():
+    bare, glasses, mask = drawn_face(), drawn_face(), drawn_face()
+    for x in (38, 74):
+        cv2.ellipse(glasses, (x, 53), (16, 12), 0, 0, 360, (25, 25, 25), -1)
+    cv2.fillPoly(mask, [np.array([[18, 68], [56, 62], [94, 68], [88, 100], [56, 111], [24, 100]])], (120, 160, 190))
+    looks = [measure(face, BOX, head(0)) for face in (bare, glasses, mask)]
+    assert [look.covered for look in looks] == [(), ("eyes",), ("mouth",)]
+    both = replace(looks[0], covered=("eyes", "mouth"))
+    assert both.score == pytest.approx(looks[0].score / 4)
+    assert problem(both, QualitySettings()) is None
+    assert problem(both, QualitySettings(may_be_covered=False)) == "covered: eyes and mouth, must be bare"

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
+from edgeface.runtime.motion import Motion
 from edgeface.runtime.tracker import Tracker, TrackerSettings, affinity
 
 NONE = np.zeros((0, 4), np.float32)
@@ -164,3 +165,75 @@ def test_empty_and_huge_boxes_do_not_break_it():
 def test_settings_that_cannot_be_used_say_so(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TrackerSettings(**wrong)
+
+
+# --- boxes that the detector is not sure of, and where a face is going
+
+
+def sure(*values):
+    return np.array(values, bool)
+
+
+def test_a_doubtful_box_keeps_a_track_and_never_starts_one():
+    tracker = Tracker()
+    assert tracker.update(boxes((0, 0, 50, 50)), 0.0, sure(False)).seen == ()
+    (track,) = tracker.update(boxes((0, 0, 50, 50)), 0.1, sure(True)).seen
+    result = tracker.update(boxes((200, 0, 50, 50), (3, 0, 50, 50)), 0.2, sure(False, False))
+    assert (result.rows, [t.id for t in result.seen], result.seen[0].missed) == ((1,), [track.id], 0)
+    assert tracker.update(boxes((3, 0, 50, 50)), 0.3, sure(True)).seen[0].gap_frames == 0
+
+
+def test_sure_boxes_choose_first():
+    tracker = Tracker()
+    tracker.update(boxes((0, 0, 50, 50)), 0.0)
+    result = tracker.update(boxes((0, 0, 50, 50), (15, 0, 50, 50)), 0.1, sure(False, True))
+    assert (result.rows, result.seen[0].id) == ((1,), 1)
+
+
+def test_a_doubtful_box_must_overlap_much_and_brings_no_lost_face_back():
+    for box, frames_missed in (((30, 0, 50, 50), 0), ((0, 0, 50, 50), 1)):
+        tracker = Tracker()
+        tracker.update(boxes((0, 0, 50, 50)), 0.0)
+        for row in range(frames_missed):
+            tracker.update(NONE, 0.1 * (row + 1))
+        assert tracker.update(boxes(box), 0.3, sure(False)).seen == ()
+        assert [t.missed for t in tracker.tracks] == [frames_missed + 1]
+
+
+def test_a_face_that_is_hidden_for_a_while_is_met_where_it_was_going():
+    tracker = Tracker()
+    for row in range(10):  # 200 pixels a second
+        (track,) = tracker.update(boxes((8 * row, 0, 40, 40)), 0.04 * row).seen
+    for row in range(10, 17):
+        tracker.update(NONE, 0.04 * row)
+    (again,) = tracker.update(boxes((8 * 17, 0, 40, 40)), 0.04 * 17).seen  # 64 px from where it was, 1.6 sides
+    assert again.id == track.id
+
+
+def test_people_who_cross_keep_their_tracks():
+    tracker = Tracker()
+    right: dict[str, int] = {}
+    for row in range(30):
+        places = {"a": (10 * row, 0, 40, 40), "b": (290 - 10 * row, 12, 40, 40)}
+        seen = tracker.update(boxes(*places.values()), 0.04 * row).seen
+        for name, track in zip(places, seen, strict=True):
+            assert right.setdefault(name, track.id) == track.id
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1e3), st.floats(0, 1e3), st.floats(-10, 10))
+def test_a_box_is_expected_within_a_side_of_where_it_was(x, y, width, height, after_s):
+    box = np.array([5, 5, width, height], np.float32)
+    expected = Motion(x, y).expected(box, after_s)
+    moved = np.hypot(*(expected - box)[:2].astype(float))
+    assert moved <= math.sqrt(width * height) * (1 + 1e-3) + 1e-3
+    assert (expected[2:] == box[2:]).all()
+
+
+def test_velocity_follows_a_steady_walk_and_forgets_it_when_time_goes_back():
+    motion, box = Motion(0, 0), np.array([0, 0, 40, 40], np.float32)
+    for _ in range(12):
+        ahead = box + np.array([4, -2, 0, 0], np.float32)
+        motion, box = motion.after(box, ahead, 0.04), ahead
+    assert motion.x == pytest.approx(100, rel=1e-2)
+    assert motion.y == pytest.approx(-50, rel=1e-2)
+    assert motion.after(box, box, -0.04) == Motion(0, 0)

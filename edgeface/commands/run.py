@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeface.commands import console
+from edgeface.commands import console, watching
 from edgeface.commands import options as opt
 from edgeface.commands import outputs as out
 
@@ -35,15 +35,21 @@ def run_command(
         float | None, typer.Option(help="Instead: false match rate of one comparison, however many there are.")
     ] = None,
     threshold: opt.ThresholdCosine = None,
-    votes: Annotated[int, typer.Option(min=1, help="Looks that must agree ...")] = 3,
-    window: Annotated[int, typer.Option(min=1, help="... of the last so many.")] = 5,
-    min_margin: Annotated[float, typer.Option(min=0.0, help="Least lead over the runner-up, as a cosine.")] = 0.0,
-    min_face: Annotated[int, typer.Option(min=1, help="Ignore faces smaller than this, in pixels.")] = 40,
+    decision: watching.DecisionRule = watching.Rules.votes,
+    votes: watching.Votes = None,
+    window: watching.Window = 5,
+    within: watching.Within = None,
+    cooldown: watching.Cooldown = 0.0,
+    miss: watching.Miss = 0.01,
+    correlation: watching.Correlation = 0.7,
+    min_margin: watching.MinMargin = 0.0,
+    min_face: watching.MinFace = 40,
+    max_looks: watching.MaxLooks = 8,
+    liveness: watching.LivenessMode = watching.Liveness.off,
+    liveness_network: watching.LivenessNetwork = None,
     detector: opt.DetectorPath = None,
     require_key: opt.RequireKey = None,
-    detect_size: Annotated[
-        int, typer.Option(min=32, help="Shrink frames to this longest side to find faces; more finds smaller ones.")
-    ] = 640,
+    detect_size: watching.DetectSize = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     show: Annotated[
         bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
@@ -86,8 +92,8 @@ def run_command(
     from edgeface.commands.providers import chosen
     from edgeface.commands.signals import stop_on_signals
     from edgeface.errors import ConfigError, GalleryError
+    from edgeface.runtime.attention import AttentionSettings
     from edgeface.runtime.capture import buffered
-    from edgeface.runtime.decision import DecisionSettings
     from edgeface.runtime.display import Window, has_display
     from edgeface.runtime.gallery import Gallery, clean_name
     from edgeface.runtime.limits import OperatingThreshold
@@ -100,24 +106,27 @@ def run_command(
         raise ConfigError("give either a camera with --camera N or another source with --source")
     if show and not has_display():
         raise ConfigError("--window needs a display and there is none; leave it out to run headless")
+    choice = chosen(
+        provider,
+        device=device,
+        memory_limit=memory_limit,
+        libraries=provider_library,
+        build_engines=build_engines,
+        cuda_graph=cuda_graph,
+    )
     recognizer = open_recognizer(
         bundle,
         precision=precision,
-        provider=chosen(
-            provider,
-            device=device,
-            memory_limit=memory_limit,
-            libraries=provider_library,
-            build_engines=build_engines,
-            cuda_graph=cuda_graph,
-        ),
+        provider=choice,
         announce=console.say,
         threads=threads,
         fmr=fmr,
         fpir=fpir,
         threshold=threshold,
         detector=detector,
-        max_side=detect_size,
+        max_side=detect_size or watching.LARGEST_SIDE,
+        min_face=float(min_face),
+        low_share=watching.LOW_SHARE,
         require_keys=require_key or (),
     )
     name = None if claim is None else clean_name(claim)
@@ -129,7 +138,7 @@ def run_command(
             raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
 
         def limit() -> OperatingThreshold:
-            return recognizer.limits.search(people.precisions(name))
+            return recognizer.limits.search(people.precisions(name), weigh=decision is watching.Rules.llr)
 
         first = limit()
         outputs = stack.enter_context(
@@ -161,11 +170,29 @@ def run_command(
         )
         opened = open_source(source if source is not None else f"camera:{camera}")
         frames = stack.enter_context(buffered(opened))
+        check = watching.liveness_check(
+            liveness,
+            liveness_network,
+            stills=isinstance(opened, ImageFolder),
+            provider=choice,
+            threads=threads,
+            require_keys=require_key or (),
+        )
         settings = RunSettings(
-            decision=DecisionSettings(
-                threshold=first.cosine, fmr=first.fmr, votes=votes, window=window, min_margin=min_margin, claim=name
+            decision=watching.decision_settings(
+                first,
+                decision,
+                votes=votes,
+                window=window,
+                within_s=within,
+                cooldown_s=cooldown,
+                miss=miss,
+                correlation=correlation,
+                min_margin=min_margin,
+                claim=name,
             ),
             quality=QualitySettings(min_size_px=float(min_face)),
+            attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
             stills=isinstance(opened, ImageFolder),
         )
@@ -182,6 +209,7 @@ def run_command(
             snapshots=outputs.snapshots,
             note=f"{recognizer.precision} on {recognizer.embedder.session.provider}",
             stop=stack.enter_context(stop_on_signals()),
+            liveness=check,
         )
         outputs.finish()
         summary = replace(summary, sinks=outputs.states(summary.sinks))
