@@ -13,12 +13,13 @@ import numpy.typing as npt
 from edgeface.errors import ImageError, NoFaceError
 from edgeface.faces import align
 from edgeface.images import read_image
-from edgeface.runtime.capture import buffered
+from edgeface.runtime.capture import open_frames
 from edgeface.runtime.detections import Detections
+from edgeface.runtime.frames import FrameSource
 from edgeface.runtime.gallery import Gallery, Template, clean_name
+from edgeface.runtime.live import LiveSettings
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer, one_face
-from edgeface.runtime.sources import FrameSource, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def camera_portraits(recognizer: Recognizer, camera: int, shots: int) -> Iterato
         SourceError: the camera cannot be opened or is lost.
         NoFaceError: not enough such frames within `CAMERA_PATIENCE_S`.
     """
-    with buffered(open_source(f"camera:{camera}")) as source:
+    with open_frames(f"camera:{camera}", live=LiveSettings(reconnect=False)) as source:
         yield from shots_from(recognizer, source, shots, time.monotonic)
 
 

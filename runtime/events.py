@@ -17,7 +17,9 @@ from edgeface.runtime.tracker import Track
 
 logger = logging.getLogger(__name__)
 
-EventName = Literal["match", "unknown", "rejected", "no_face", "lost", "camera_lost", "camera_back", "error"]
+EventName = Literal[
+    "match", "unknown", "rejected", "no_face", "lost", "camera_lost", "camera_back", "camera_warning", "error"
+]
 
 _DIGITS: Final = 6
 
@@ -29,7 +31,8 @@ class Event:
     Attributes:
         time: UTC.
         event: what happened. `match`, `unknown`, `rejected`: a track has a new answer; `lost`: a track ended, with its
-            last answer; `no_face`: nobody is in view any more.
+            last answer; `no_face`: nobody is in view any more; `camera_lost`, `camera_back`, `camera_warning`: see
+            `why`.
         frame: index of the frame.
         track: id of the track.
         box: where its face was last seen: x, y, width, height in pixels of the frame.
