@@ -130,6 +130,40 @@ def test_a_video_that_is_cut_off_ends_early_and_says_so(tmp_path: Path, caplog: 
     assert f"a.avi ended after {count} of about 100 frames" in caplog.text
 
 
+def test_a_video_whose_time_goes_back_is_told_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Confused(FakeCapture):
+        times_ms = iter([0.0, 100.0, 200.0, 50.0, 400.0, 300.0, 600.0])
+
+        def get(self, what: int) -> float:
+            if what == cv2.CAP_PROP_FPS:
+                return 10.0
+            return next(self.times_ms) if what == cv2.CAP_PROP_POS_MSEC else 0.0
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: Confused([grey(i) for i in range(7)]))
+    with VideoFile(tmp_path / "a.mp4") as source:
+        times_s = [frame.time_s for frame in iter(source.read, None) if frame]
+    assert times_s == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert caplog.text.count("the time goes back from 0.200 to 0.050 s at frame 3") == 1
+    assert caplog.text.count("goes back") == 1
+
+
+def test_a_stream_that_begins_with_damaged_frames_is_opened_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torn: list[Image] = [np.zeros((48, 64, 2), np.uint8)] * 4
+    fake_camera(monkeypatch, FakeCapture([*torn, grey(5)]))
+    with open_source("0") as source:
+        frame = source.read()
+    assert frame is not None
+    assert number(frame) == 5
+    capture = FakeCapture(torn * 5)
+    fake_camera(monkeypatch, capture)
+    with pytest.raises(SourceError, match="camera 0 opened but gives no picture"):
+        open_source("0")
+    assert not capture.opened
+
+
 @pytest.mark.parametrize("name", ["junk.mp4", "empty.avi", "notes.txt", "rows.csv", "lfw.bin"])
 def test_a_file_that_is_no_video_is_refused_at_open(tmp_path: Path, name: str) -> None:
     junk = np.random.default_rng(0).bytes(20_000)

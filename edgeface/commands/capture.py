@@ -14,7 +14,7 @@ _PANEL = "Camera"
 Size = Annotated[
     str | None,
     typer.Option(
-        "--size", help="Ask the camera for this picture, such as 1280x720 [default: its own].", rich_help_panel=_PANEL
+        "--size", help="Ask the camera for this picture, such as 1280x720; without it, its own.", rich_help_panel=_PANEL
     ),
 ]
 Fps = Annotated[
@@ -36,7 +36,7 @@ Reconnect = Annotated[
 ]
 MaxAway = Annotated[
     float | None,
-    typer.Option(help="End when a camera was away for so many seconds [default: never].", rich_help_panel=_PANEL),
+    typer.Option(help="End when a camera was away for so many seconds; without it, never.", rich_help_panel=_PANEL),
 ]
 WaitForCamera = Annotated[
     bool,
