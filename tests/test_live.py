@@ -140,6 +140,16 @@ def test_it_tries_for_months() -> None:
     assert seen.error is None
 
 
+def test_after_a_steady_time_a_loss_is_answered_at_once_again() -> None:
+    for seed in range(20):
+        gone = [FakeCapture(opened=False) for _ in range(10)]
+        captures = [FakeCapture(pictures(5)), *gone, FakeCapture(pictures(150)), FakeCapture(pictures(500))]
+        seen = watch(captures, 40, seed=seed)
+        assert seen.kinds() == ["camera_lost", "camera_back"] * 2
+        (lost_s, _), (back_s, _) = seen.notices[2:]
+        assert back_s - lost_s <= 0.25 + 0.1 + 1e-6
+
+
 def test_a_camera_that_flaps_is_not_hammered() -> None:
     seen = watch(lambda _: FakeCapture(pictures(1, 0.01)), 60)
     assert len(seen.bench.opened_s) < 60 * 2.5
@@ -206,7 +216,7 @@ def test_opening_that_hangs_is_left_alone_too() -> None:
 
 def test_threads_that_hang_are_few_however_long_it_lasts() -> None:
     settings = LiveSettings(open_timeout_s=2.0, read_timeout_s=1.0, max_hung=3, wait_at_start=True)
-    seen = watch(lambda _: FakeCapture([(HANG, None)]), 24 * 3600, settings, step_s=60.0)
+    seen = watch(lambda _: FakeCapture([(HANG, None)]), 3600, settings, step_s=60.0)
     assert len(seen.bench.readings) == 3
     assert seen.source.hung == 3
     seen.bench.readings[1].free()
