@@ -6,7 +6,8 @@ from collections import deque
 
 from edgeface.errors import ImageError, SourceError
 from edgeface.runtime.frames import Frame, FrameSource
-from edgeface.runtime.live import LiveSettings, LiveSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.sources import find_source
 from edgeface.runtime.video import Asked
 from edgeface.runtime.view import View

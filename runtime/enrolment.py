@@ -17,7 +17,7 @@ from edgeface.runtime.capture import open_frames
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.frames import FrameSource
 from edgeface.runtime.gallery import Gallery, Template, clean_name
-from edgeface.runtime.live import LiveSettings
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.quality import Quality, QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer, one_face
 

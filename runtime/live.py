@@ -6,18 +6,18 @@ back, so that the reader can do other things, or stop, while there is no frame.
 """
 
 import logging
-import math
 import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
-from edgeface.errors import ConfigError, EdgefaceError, SourceError
+from edgeface.errors import EdgefaceError, SourceError
 from edgeface.runtime.frames import Frame, FrameSource, Notice, NoticeKind
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.reading import Clock, News, Opener, Reading, ThreadReading
-from edgeface.runtime.watch import Watch, WatchSettings
+from edgeface.runtime.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -25,51 +25,6 @@ _GRACE_S: Final = 0.5  # for a backend to keep its own time-out before the watch
 _STEADY_S: Final = 10.0  # with frames for so long, the next loss is a new one and is answered at once
 _CLOSING_S: Final = 1.0  # how long a device that answers may take to close
 _LOOK_S: Final = 0.05  # between two looks whether it has
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSettings:
-    """When a live source is lost, and what then.
-
-    Attributes:
-        open_timeout_s: how long opening may take.
-        read_timeout_s: how long there may be no frame.
-        reconnect: open it again, for ever; else the first loss ends it.
-        give_up_after_s: end it when it was away for so long; None for never.
-        wait_at_start: also wait for a source that is not there when the program starts; else that is an error.
-        retry_base_s: the longest pause before the first new attempt; it doubles with each attempt.
-        retry_max_s: the longest pause of all. Each pause is drawn between 0 and its longest (full jitter), so that
-            many devices do not come back to one recorder or switch in step.
-        max_hung: threads that may hang in a driver at once; while there are so many, nothing new is opened.
-        watch: what to take for a fault in the frames themselves.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    open_timeout_s: float = 10.0
-    read_timeout_s: float = 5.0
-    reconnect: bool = True
-    give_up_after_s: float | None = None
-    wait_at_start: bool = False
-    retry_base_s: float = 0.25
-    retry_max_s: float = 2.0
-    max_hung: int = 3
-    watch: WatchSettings = field(default_factory=WatchSettings)
-
-    def __post_init__(self) -> None:
-        positive = {
-            "open_timeout_s": self.open_timeout_s,
-            "read_timeout_s": self.read_timeout_s,
-            "give_up_after_s": 1.0 if self.give_up_after_s is None else self.give_up_after_s,
-            "retry_base_s": self.retry_base_s,
-            "retry_max_s": self.retry_max_s,
-        }
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be more than 0 seconds, got {value}")
-        if self.max_hung < 1:
-            raise ConfigError(f"max_hung must be at least 1, got {self.max_hung}")
 
 
 class LiveSource(FrameSource):
@@ -126,6 +81,7 @@ class LiveSource(FrameSource):
         self._tries = 0  # since it was lost
         self._retry_s = self._released_s = self._began_s
         self._left: list[Reading] = []  # released, but maybe still holding their device
+        self._is_stuck = False  # too many of them
         self._reading: Reading | None = None
         # Of the reading at work:
         self._opened_s = self._alive_s = self._began_s  # when it was opened, and when its last frame arrived
@@ -237,8 +193,11 @@ class LiveSource(FrameSource):
         if self._left and now_s - self._released_s < _CLOSING_S:
             self._retry_s = now_s + _LOOK_S  # opened while it is being closed, a device says that it is busy
             return
-        if len(self._left) >= self._settings.max_hung:
+        was_stuck, self._is_stuck = self._is_stuck, len(self._left) >= self._settings.max_hung
+        if self._is_stuck:
             self._retry_s = now_s + self._settings.retry_max_s
+            if not was_stuck:
+                logger.warning("%s: %d reads hang in the driver; waiting for one of them", self.name, len(self._left))
             return
         self._attempts += 1
         self._tries += 1

@@ -17,7 +17,7 @@ from edgeface.images import IMAGE_SUFFIXES, read_image
 from edgeface.runtime.frames import Frame, FrameSequence, FrameSource
 from edgeface.runtime.gstreamer import Pipeline, check_gstreamer, describe_pipeline
 from edgeface.runtime.redaction import printable, redact
-from edgeface.runtime.video import Asked, Camera, Stream, VideoFile, suggest_cameras
+from edgeface.runtime.video import Asked, Camera, Stream, VideoFile, quiet_opencv, suggest_cameras
 from edgeface.runtime.view import View, Viewed
 
 __all__ = [
@@ -159,6 +159,7 @@ class ImageFolder(FrameSource):
         self.stills = True
         self.unreadable = 0
         """Pictures skipped so far."""
+        quiet_opencv()
         self._reason = ""
         self._count = 0
         self._closed = False

@@ -33,7 +33,8 @@ from edgeface.runtime import loop
 from edgeface.runtime.detections import Detections
 from edgeface.runtime.events import Event, FileSink
 from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.live import LiveSettings, LiveSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.loop import RunSettings, run
 from edgeface.runtime.watch import WatchSettings
 

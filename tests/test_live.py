@@ -12,7 +12,8 @@ import pytest
 
 from edgeface.errors import ConfigError, SourceError
 from edgeface.runtime.frames import Frame, FrameSource, Notice
-from edgeface.runtime.live import LiveSettings, LiveSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.reading import ThreadReading
 from edgeface.runtime.watch import WatchSettings
 from tests.cameras import HANG, Bench, FakeCamera, FakeCapture, pictures

@@ -17,7 +17,8 @@ from edgeface.runtime.detector import Detections
 from edgeface.runtime.events import ListSink
 from edgeface.runtime.frames import FrameSequence
 from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.live import LiveSettings, LiveSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.loop import RunSettings, run
 from edgeface.runtime.quality import QualitySettings
 from edgeface.runtime.tracker import TrackerSettings

@@ -26,7 +26,8 @@ from edgeface.images import write_image
 from edgeface.runtime import video
 from edgeface.runtime.capture import ReadAhead, open_frames
 from edgeface.runtime.gstreamer import describe_pipeline
-from edgeface.runtime.live import LiveSettings, LiveSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.sources import (
     Asked,
     Frame,
@@ -511,7 +512,7 @@ import logging, traceback
 logging.basicConfig(level=logging.DEBUG)
 from edgeface.errors import SourceError
 from edgeface.runtime.capture import open_frames
-from edgeface.runtime.live import LiveSettings
+from edgeface.runtime.live_settings import LiveSettings
 for spec in ("rtsp://me:S3cret@127.0.0.1:9/x", "http://me:S3cret@127.0.0.1:9/x?t=S3cret", "rtsp://me:S3\\0cret@h/x"):
     try:
         open_frames(spec, live=LiveSettings(open_timeout_s=1.0, read_timeout_s=1.0))

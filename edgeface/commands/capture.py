@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgeface.runtime.live import LiveSettings
+    from edgeface.runtime.live_settings import LiveSettings
     from edgeface.runtime.video import Asked
     from edgeface.runtime.view import View
 
@@ -69,7 +69,7 @@ def live_settings(
     min_fps: float,
 ) -> "LiveSettings":
     """Return what these options ask for; ConfigError if they cannot be used."""
-    from edgeface.runtime.live import LiveSettings
+    from edgeface.runtime.live_settings import LiveSettings
     from edgeface.runtime.watch import WatchSettings
 
     return LiveSettings(
