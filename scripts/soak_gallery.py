@@ -4,6 +4,7 @@ A helper process prints what it is about to do and what it has done. Whatever wa
 at the end; what was begun when the process was killed may be there, but whole.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -91,6 +92,8 @@ class Writers:
         assert process.stdout is not None
         begun = 0
         for line in process.stdout:
+            if not line.endswith("\n"):  # killed while it wrote this: then it stands for nothing
+                break
             what, name, count = line.split()
             with self._lock:
                 if what == "begin":
@@ -113,17 +116,21 @@ def write(path: Path, prefix: str, operations: int, seed: int) -> None:
         there = {person.name for person in gallery.list()}
         for _ in range(operations):
             name = f"{prefix}-{rng.integers(_NAMES)}"
-            print("begin", name, 0 if name in there else TEMPLATES, flush=True)
+            say("begin", name, 0 if name in there else TEMPLATES)
             if name in there:
                 gallery.remove(name)
                 there.remove(name)
-                print("done", name, 0, flush=True)
+                say("done", name, 0)
             else:
                 vectors = rng.standard_normal((TEMPLATES, gallery.dimension))
                 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
                 gallery.enroll(name, [Template(vector.astype(np.float32)) for vector in vectors])
                 there.add(name)
-                print("done", name, TEMPLATES, flush=True)
+                say("done", name, TEMPLATES)
+
+
+def say(what: str, name: str, count: int) -> None:
+    os.write(1, f"{what} {name} {count}\n".encode())  # whole or not at all, which print does not promise
 
 
 if __name__ == "__main__":
