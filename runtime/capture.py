@@ -1,50 +1,98 @@
-"""A thread in front of a source: the newest frame of a live one, every frame of a file.
-
-A wrapper owns its source: the thread closes it when it stops, because a capture must not be released while
-another thread reads from it.
-"""
+"""What is read from with a thread in front: every frame of a file, the newest one of a live source."""
 
 import logging
 import threading
 from collections import deque
-from dataclasses import replace
 
-from edgeface.errors import SourceError
+from edgeface.errors import ImageError, SourceError
 from edgeface.runtime.frames import Frame, FrameSource
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
+from edgeface.runtime.sources import find_source
+from edgeface.runtime.video import Asked
+from edgeface.runtime.view import View
 
 logger = logging.getLogger(__name__)
 
 
-def buffered(source: FrameSource, *, timeout_s: float = 5.0, ahead: int = 4) -> FrameSource:
-    """Put the fitting thread in front of `source`: `LatestFrame` for a live one, else `ReadAhead`."""
-    return LatestFrame(source, timeout_s=timeout_s) if source.live else ReadAhead(source, ahead=ahead)
+def open_frames(
+    spec: str,
+    *,
+    asked: Asked | None = None,
+    view: View | None = None,
+    live: LiveSettings | None = None,
+    ahead: int = 4,
+) -> FrameSource:
+    """Open what `spec` names, with the thread that fits: a `LiveSource`, or `ReadAhead` for files and folders.
+
+    Args:
+        spec: see `edgeface.runtime.sources.find_source`.
+        asked: what to ask a camera for; files ignore it.
+        view: how to turn and cut the pictures.
+        live: when a live source is lost, and what then; files ignore it.
+        ahead: how many decoded frames of a file may wait.
+
+    Raises:
+        SourceError: there is no such source, it gives no picture and is not to be waited for, or its pictures are
+            smaller than the crop of `view`.
+    """
+    live = live or LiveSettings()
+    found = find_source(
+        spec,
+        asked=asked,
+        view=view,
+        open_timeout_s=live.open_timeout_s,
+        read_timeout_s=live.read_timeout_s,
+    )
+    if not found.live:
+        return ReadAhead(found.open(), ahead=ahead)
+    source = LiveSource(found.name, found.open, live)
+    if not live.wait_at_start:
+        try:
+            source.await_first()
+        except BaseException:
+            source.close()
+            raise
+    return source
 
 
-class _Threaded(FrameSource):
-    """Reads `source` in a thread; subclasses say what happens to a frame."""
+class ReadAhead(FrameSource):
+    """Every frame of a source that waits for its reader, in order, decoded ahead of it.
 
-    def __init__(self, source: FrameSource, timeout_s: float | None, close_timeout_s: float) -> None:
-        self.name, self.live, self.fps = source.name, source.live, source.fps
+    The thread closes the source when it stops, because a capture must not be released while another thread
+    reads from it.
+
+    Args:
+        source: owned from now on.
+        ahead: how many decoded frames may wait.
+    """
+
+    def __init__(self, source: FrameSource, *, ahead: int = 4) -> None:
+        self.name, self.live, self.fps, self.stills = source.name, source.live, source.fps, source.stills
         self._source = source
-        self._timeout_s = timeout_s
-        self._close_timeout_s = close_timeout_s
+        self._ahead = max(1, ahead)
         self._changed = threading.Condition()  # guards everything below
         self._frames: deque[Frame] = deque()
         self._error: BaseException | None = None
         self._ended = False
         self._stopping = False
-        # A daemon, so that a driver that never returns cannot keep the process from ending.
+        # A daemon, so that a file system that never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._drain, name=f"capture {self.name}", daemon=True)
         self._thread.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a frame or the end."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._frames) or self._ended or self._stopping, timeout_s)
 
     def read(self) -> Frame | None:
         """Return the next frame, None at the end; raises what the source raised, after the frames before it.
 
         Raises:
-            SourceError: also if no frame came in time, or the source is closed.
+            SourceError: also if the source is closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._frames or self._ended or self._stopping, self._timeout_s)
+            self._changed.wait_for(lambda: self._frames or self._ended or self._stopping)
             if self._stopping:
                 raise SourceError(f"{self.name} is closed; open it again to read from it")
             if self._frames:
@@ -53,11 +101,7 @@ class _Threaded(FrameSource):
                 return frame
             if self._error is not None:
                 raise self._error
-            if self._ended:
-                return None
-        raise SourceError(
-            f"{self.name} gave no frame for {self._timeout_s:g} s; check the camera, its cable and network"
-        )
+            return None
 
     def close(self) -> None:
         """Stop the thread, which closes the source. A read that hangs is left to itself, with a warning."""
@@ -65,78 +109,36 @@ class _Threaded(FrameSource):
             self._stopping = True
             self._frames.clear()
             self._changed.notify_all()
-        self._thread.join(self._close_timeout_s)
+        self._thread.join(1.0)
         if self._thread.is_alive():
-            logger.warning("%s does not answer; it is left open until its driver returns", self.name)
+            logger.warning("%s does not answer; it is left open until it can be read", self.name)
 
     def _drain(self) -> None:
         error: BaseException | None = None
         try:
-            while (frame := self._source.read()) is not None:
-                with self._changed:
-                    self._store(frame)
-                    self._changed.notify_all()
-                    if self._stopping:
-                        break
+            while self._read_one():
+                pass
         except BaseException as raised:  # handed to the reader, whatever it is
             error = raised
         with self._changed:
             self._error, self._ended = error, True
             self._changed.notify_all()
         self._source.close()
+        if self.skipped:
+            logger.warning("%s: %d damaged frames were skipped", self.name, self.skipped)
 
-    def _store(self, frame: Frame) -> None:
-        """Keep `frame`; called with the lock held."""
-        raise NotImplementedError
-
-
-class LatestFrame(_Threaded):
-    """The newest frame of a live source; older ones that nobody fetched are dropped and counted.
-
-    `Frame.index` counts the frames that were fetched. After a time-out, reading again is allowed.
-
-    Args:
-        source: a live source, owned from now on.
-        timeout_s: how long `read` waits for a frame, and `close` for a read that hangs.
-    """
-
-    def __init__(self, source: FrameSource, *, timeout_s: float = 5.0) -> None:
-        self._dropped = 0
-        self._fetched = 0
-        super().__init__(source, timeout_s, timeout_s)
-
-    @property
-    def dropped(self) -> int:
-        """Frames that were replaced by a newer one before anybody fetched them."""
-        with self._changed:
-            return self._dropped
-
-    def read(self) -> Frame | None:
-        """Return the newest frame that was not fetched yet; waits for one. Raises as the source does."""
-        frame = super().read()
+    def _read_one(self) -> bool:
+        """Read one frame and keep it once there is room; False at the end or when nobody wants it."""
+        try:
+            frame = self._source.read()
+        except ImageError as error:
+            self.skipped += 1
+            logger.debug("%s: skipped: %s", self.name, error)
+            return True
         if frame is None:
-            return None
-        index, self._fetched = self._fetched, self._fetched + 1
-        return replace(frame, index=index)
-
-    def _store(self, frame: Frame) -> None:
-        self._dropped += len(self._frames)
-        self._frames.clear()
-        self._frames.append(frame)
-
-
-class ReadAhead(_Threaded):
-    """Every frame of a file in order, decoded ahead of the reader.
-
-    Args:
-        source: a source that waits for its reader, owned from now on.
-        ahead: how many decoded frames may wait.
-    """
-
-    def __init__(self, source: FrameSource, *, ahead: int = 4) -> None:
-        self._ahead = max(1, ahead)
-        super().__init__(source, timeout_s=None, close_timeout_s=10.0)
-
-    def _store(self, frame: Frame) -> None:
-        self._changed.wait_for(lambda: len(self._frames) < self._ahead or self._stopping)
-        self._frames.append(frame)
+            return False
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._frames) < self._ahead or self._stopping)
+            self._frames.append(frame)
+            self._changed.notify_all()
+            return not self._stopping

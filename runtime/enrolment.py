@@ -16,13 +16,13 @@ from edgeface.faces import align
 from edgeface.images import read_image
 from edgeface.runtime.coach import ENROLMENT_QUALITY, Advice, Coach, View, pitch, redundant
 from edgeface.runtime.detections import Detections
+from edgeface.runtime.frames import Frame, FrameSource
 from edgeface.runtime.gallery import Gallery, Template, clean_name
 from edgeface.runtime.gallery_key import GalleryKey
 from edgeface.runtime.limits import Limits
 from edgeface.runtime.matching import best_per_person, similarities
 from edgeface.runtime.quality import Quality, measure, problem
 from edgeface.runtime.recognizer import Recognizer, one_face
-from edgeface.runtime.sources import Frame, FrameSource
 
 logger = logging.getLogger(__name__)
 

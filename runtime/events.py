@@ -16,7 +16,16 @@ from edgeface.runtime.tracker import Track
 logger = logging.getLogger(__name__)
 
 EventName = Literal[
-    "match", "unknown", "rejected", "challenge", "no_face", "lost", "camera_lost", "camera_back", "error"
+    "match",
+    "unknown",
+    "rejected",
+    "challenge",
+    "no_face",
+    "lost",
+    "camera_lost",
+    "camera_back",
+    "camera_warning",
+    "error",
 ]
 
 _DIGITS: Final = 6
@@ -34,7 +43,8 @@ class Event:
     Attributes:
         time: UTC.
         event: what happened. `match`, `unknown`, `rejected`: a track has a new answer; `lost`: a track ended, with its
-            last answer; `challenge`: somebody is asked to do what `why` says; `no_face`: nobody is in view any more.
+            last answer; `challenge`: somebody is asked to do what `why` says; `no_face`: nobody is in view any more;
+            `camera_lost`, `camera_back`, `camera_warning`: see `why`.
         frame: index of the frame.
         track: id of the track.
         box: where its face was last seen: x, y, width, height in pixels of the frame.

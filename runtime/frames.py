@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import SourceError
+
+NoticeKind = Literal["camera_lost", "camera_back", "camera_warning"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +25,18 @@ class Frame:
     """Position in a video; of a live source, the seconds since it was opened; of a folder, the index."""
     name: str = ""
     """File name of a picture from a folder, otherwise empty."""
+    source_s: float | None = None
+    """When it was taken by the source's own clock, in seconds from anywhere; only to notice one that goes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a source has to say besides its frames, once each time."""
+
+    kind: NoticeKind
+    """`camera_lost` and `camera_back` take turns; `camera_warning`: frames go on, but something is odd."""
+    why: str
+    """One line without credentials."""
 
 
 class FrameSource(Protocol):
@@ -34,12 +48,28 @@ class FrameSource(Protocol):
     """Whether frames come by themselves, so that one that is not fetched in time is lost."""
     fps: float | None
     """Frames a second, None where the source does not say."""
+    stills: bool = False
+    """Whether the frames are unrelated pictures, as from a folder."""
+    skipped: int = 0
+    """Damaged frames that were left out so far."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` until `read` will not block, and tell whether it will not.
+
+        A source that cannot tell says True at once. False before the time is up means that there are `notices`.
+        """
+        return True
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Return what there is to say since the last call, in order."""
+        return ()
 
     def read(self) -> Frame | None:
         """Return the next frame, or None at the end of a source that has one.
 
         Raises:
             SourceError: a live source is lost, or the source is closed.
+            ImageError: this frame is damaged; the next one may be read.
         """
         ...
 

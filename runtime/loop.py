@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 _MAX_WHY: Final = 300  # characters
+_IDLE_S: Final = 0.1  # without a frame: how often `stop`, the gallery, the window and old tracks are looked after
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,12 @@ def run(
     note: str = "",
     stop: threading.Event | None = None,
     liveness: LivenessCheck | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
+
+    A live source that is away and will be opened again is waited for: meanwhile tracks end, changes of the gallery
+    are taken up, and `stop` and the window are obeyed within 0.2 s.
 
     What goes wrong while it runs is not raised but told in an event and returned in the summary. Recorder and window
     are closed; source, gallery, sinks and snapshots belong to the caller.
@@ -102,6 +107,7 @@ def run(
         note: what runs, for the pictures; the number of people is added.
         stop: ends the run when it is set, after the frame in work.
         liveness: whether those who are recognised are alive; None does not ask.
+        clock: seconds that never go back, for how long there was no frame.
 
     Raises:
         GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
@@ -120,7 +126,7 @@ def run(
         people = f"{count} person" if count == 1 else f"{count} people"
         return f"{people}  {note}" if note else people
 
-    loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window, whole_note), snapshots)
+    loop = _Loop(source, pipeline, settings, FanOut(sinks), Pictures(recorder, window, whole_note), snapshots, clock)
     return loop.run(stop or threading.Event())
 
 
@@ -135,6 +141,7 @@ class _Loop:
         sinks: FanOut,
         pictures: Pictures,
         snapshots: Snapshots | None,
+        clock: Callable[[], float],
     ) -> None:
         self.source = source
         self.pipeline = pipeline
@@ -142,6 +149,7 @@ class _Loop:
         self.sinks = sinks
         self.pictures = pictures
         self.snapshots = snapshots
+        self.clock = clock
         self.times = StageTimes()
         self.decisions: Counter[str] = Counter()
         self.frames = 0
@@ -150,7 +158,11 @@ class _Loop:
         self.last_failure: str | None = None
         self.saw_somebody: bool | None = None
         self.is_reading = False
+        self.is_away = False
+        self.camera_losses = 0
         self.last_index: int | None = None
+        self.last_frame_s = clock()
+        self.last_shape: tuple[int, ...] | None = None
 
     def run(self, stop: threading.Event) -> Summary:
         ended: Ended = "error"
@@ -180,6 +192,8 @@ class _Loop:
             fmr=self.pipeline.settings.fmr,
             limit=self.pipeline.limit,
             stage_ms=self.times.percentiles(),
+            camera_losses=self.camera_losses,
+            skipped_frames=self.source.skipped,
         )
 
     def _run(self, stop: threading.Event) -> tuple[Ended, EdgefaceError | None]:
@@ -191,49 +205,91 @@ class _Loop:
         except EdgefaceError as raised:
             ended, error = "error", raised
             name: EventName = "error"
-            if self.is_reading and self.source.live:
+            if self.is_reading and self.source.live and not self.is_away:
                 name = "camera_lost"
+                self.camera_losses += 1
             self._tell(name, why=str(raised))
         self._end_tracks(None)
         return ended, error
 
     def _process_frames(self, stop: threading.Event) -> Ended:
+        laps = Laps()
         while not stop.is_set():
             if self.frames == self.settings.max_frames:
                 return "max_frames"
-            laps = Laps()
-            found = Detections.empty()
-            tracks: tuple[Track, ...] = ()
-            frame = None
             self.is_reading = True
-            try:
-                frame = self.source.read()
+            is_ready = self.source.wait(_IDLE_S)
+            self._tell_notices()
+            if not is_ready:
                 self.is_reading = False
-                if frame is None:
-                    return "end of source"
-                self.frames += 1
-                self.last_index = frame.index
-                laps.mark("read")
-                found, tracks = self.pipeline.process(frame, laps)
-                self.failures_in_a_row, self.last_failure = 0, None
-                if self.snapshots is not None:
-                    self.snapshots.see(frame.image, frame.index, frame.time_s, self._views(found, tracks))
-            except (GalleryError, SourceError):
-                raise
-            except Exception as error:  # one bad frame must not close the door for good
-                self._fail(error)
-            self._tell_answers(laps)
-            if frame is not None:
-                self._tell_whether_empty(laps)
-            self.sinks.catch_up()
-            laps.mark("events")
-            goes_on = frame is None or not self.pictures.wanted or self._draw(frame, found, tracks, laps)
-            if self.settings.stills:
-                self._end_tracks(laps)
-            self.times.add(_latency_ms(laps))
-            if not goes_on:
-                return "window closed"
+                if not self._idle():
+                    return "window closed"
+                if self.is_away:
+                    laps = Laps()  # or the time that a camera was away would count as that of reading a frame
+                continue
+            ended = self._process_frame(laps)
+            if ended is not None:
+                return ended
+            laps = Laps()
         return "stopped"
+
+    def _process_frame(self, laps: Laps) -> Ended | None:
+        """Read and process the frame that is there; returns why the run ends, None if it goes on."""
+        found = Detections.empty()
+        tracks: tuple[Track, ...] = ()
+        frame = None
+        try:
+            frame = self.source.read()
+            self.is_reading = False
+            if frame is None:
+                return "end of source"
+            self._take(frame)
+            laps.mark("read")
+            found, tracks = self.pipeline.process(frame, laps)
+            self.failures_in_a_row, self.last_failure = 0, None
+            if self.snapshots is not None:
+                self.snapshots.see(frame.image, frame.index, frame.time_s, self._views(found, tracks))
+        except (GalleryError, SourceError):
+            raise
+        except Exception as error:  # one bad frame must not close the door for good
+            self._fail(error)
+        self._tell_answers(laps)
+        if frame is not None:
+            self._tell_whether_empty(laps)
+        self.sinks.catch_up()
+        laps.mark("events")
+        goes_on = frame is None or not self.pictures.wanted or self._draw(frame, found, tracks, laps)
+        if self.settings.stills:
+            self._end_tracks(laps)
+        self.times.add(_latency_ms(laps))
+        return None if goes_on else "window closed"
+
+    def _take(self, frame: Frame) -> None:
+        """Note that there is a frame. Where it has another size than the last one, no box of that means anything."""
+        self.frames += 1
+        self.last_index, self.last_frame_s = frame.index, self.clock()
+        shape, self.last_shape = self.last_shape, frame.image.shape
+        if shape not in (None, frame.image.shape) and not self.settings.stills:
+            self._end_tracks(None)
+
+    def _idle(self) -> bool:
+        """Do what cannot wait for the next frame; False if the window was closed."""
+        # A file that is slow to read stops its own time; before a camera time goes on.
+        if self.source.live and self.clock() - self.last_frame_s > self.settings.tracker.max_missed_s:
+            self._end_tracks(None)
+        self.pipeline.take_up_changes()
+        self.sinks.catch_up()
+        return self.pictures.idle()
+
+    def _tell_notices(self) -> None:
+        for notice in self.source.notices():
+            self._tell(notice.kind, why=notice.why)
+            if notice.kind == "camera_lost":
+                self.is_away = True
+                self.camera_losses += 1
+                self._end_tracks(None)  # who stands there when it is back may be somebody else
+            elif notice.kind == "camera_back":
+                self.is_away = False
 
     def _end_tracks(self, laps: Laps | None) -> None:
         self.pipeline.end()

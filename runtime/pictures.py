@@ -57,6 +57,11 @@ class Pictures:
         self._ms: dict[str, float] = {}  # by stage, each as it last was: many do not run in every frame
         self._last_s: float | None = None
         self._interval_s = 0.0
+        self._shown: Image | None = None
+
+    def idle(self) -> bool:
+        """Show the last picture again while there is no new one, so that the window lives; False as of `show`."""
+        return self._window is None or self._shown is None or self._window.show(self._shown)
 
     def show(self, image: Image, faces: Sequence[FaceView], laps: Laps) -> bool:
         """Draw one frame and pass it on; False once the user wants to stop."""
@@ -76,6 +81,7 @@ class Pictures:
             if self._recorder is None:
                 self._recorder = self._open_recorder((image.shape[1], image.shape[0]))
             self._recorder.write(image)
+        self._shown = None if self._window is None else image
         goes_on = self._window is None or self._window.show(image)
         laps.mark("output")
         self._ms.update((stage, laps.ms[stage]) for stage in ("draw", "output"))

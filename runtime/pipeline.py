@@ -163,6 +163,19 @@ class FramePipeline:
             laps.mark("liveness")
         return found, tracks
 
+    def take_up_changes(self) -> None:
+        """Take up what changed in the gallery, as `process` does; for when there is no frame.
+
+        Raises:
+            GalleryError: the gallery cannot be read any more.
+        """
+        if self._is_outdated or self._gallery.changed():
+            self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
+            people = People(*self._gallery.templates())
+            self._judge.reset(self._limited(self._judge.settings))
+            self._people, self._is_outdated = people, False
+            logger.info("the gallery changed: %d people", len(self._people.names))
+
     def decision(self, track_id: int) -> Decision:
         """Return what is known about a track that has not ended."""
         return self._judge.decision(track_id)
@@ -178,12 +191,7 @@ class FramePipeline:
             self._lose(track)
 
     def _follow(self, found: Detections, time_s: float) -> tuple[Detections, tuple[Track, ...]]:
-        if self._is_outdated or self._gallery.changed():
-            self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
-            people = People(*self._gallery.templates())
-            self._judge.reset(self._limited(self._judge.settings))
-            self._people, self._is_outdated = people, False
-            logger.info("the gallery changed: %d people", len(self._people.names))
+        self.take_up_changes()
         tracked = self._tracker.update(found.boxes, time_s, found.scores >= self._sure_score)
         if len(tracked.rows) < len(found):
             found = found.select(np.array(tracked.rows, np.intp))

@@ -26,6 +26,8 @@ class Summary:
         decisions: how often `match`, `unknown` and `rejected` were told.
         failures: frames that could not be processed.
         sinks: how far each sink of events has come.
+        camera_losses: how often the source was lost.
+        skipped_frames: damaged frames that were left out.
         threshold: cosine that faces were held against at the end.
         fmr: false match rate of one comparison at that threshold, if known.
         stage_ms: percentiles by stage, over the frames in which the stage ran. `read` is the wait for a frame and not
@@ -47,6 +49,8 @@ class Summary:
     fmr: float | None
     stage_ms: dict[str, Percentiles]
     limit: OperatingThreshold | None = None
+    camera_losses: int = 0
+    skipped_frames: int = 0
 
     @property
     def fps(self) -> float:
@@ -74,6 +78,8 @@ class Summary:
             "failures": self.failures,
             "lost_events": self.lost_events,
             "sinks": [sink.to_json() for sink in self.sinks],
+            "camera_losses": self.camera_losses,
+            "skipped_frames": self.skipped_frames,
             "threshold": round(self.threshold, 6),
             "fmr": self.fmr,
             "fpir": None if self.limit is None else self.limit.fpir,

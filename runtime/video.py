@@ -10,20 +10,45 @@ from pathlib import Path
 from typing import Final
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
-from edgeface.errors import SourceError
+from edgeface.errors import ConfigError, ImageError, SourceError
 from edgeface.runtime.frames import Frame, FrameSource
 from edgeface.runtime.redaction import printable, redact
+from edgeface.runtime.view import to_rgb
 
 logger = logging.getLogger(__name__)
 
 # FFmpeg also "plays" text files (ANSI art): these decoders mean that the file is no video.
 _TEXT_CODECS: Final = frozenset({"ansi", "bint", "idf", "xbin"})
+_TRIES: Final = 10  # damaged frames before the first good one
+_TELLING: Final = ("OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG", "OPENCV_VIDEOIO_DEBUG")
 
 
-class _Captured(FrameSource):
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a camera is asked for; it may give something else.
+
+    Attributes:
+        size_wh: width and height in pixels; None for the camera's own.
+        fps: frames a second; None for the camera's own.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    size_wh: tuple[int, int] | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.size_wh is not None and (min(self.size_wh) < 16 or max(self.size_wh) > 16384):
+            raise ConfigError(
+                f"a camera cannot be asked for {self.size_wh[0]} x {self.size_wh[1]} pixels; use 16 to 16384 each way"
+            )
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ConfigError(f"a camera cannot be asked for {self.fps} frames a second; use 1 to 1000")
+
+
+class Captured(FrameSource):
     """What an OpenCV capture gives; its first frame is read at once, to know that there is one."""
 
     def __init__(self, name: str, capture: cv2.VideoCapture, live: bool, unusable: str) -> None:
@@ -32,15 +57,22 @@ class _Captured(FrameSource):
         self._capture = capture
         self._started_s = time.monotonic()
         self._count = 0
+        self._last_s = 0.0
+        self._clock_told = False
         self._closed = False
         fps = float(capture.get(cv2.CAP_PROP_FPS)) if capture.isOpened() else 0.0
         self.fps = fps if 0 < fps <= 1000 else None
-        self._first = self._next()
+        self._first = self._try_first()
         if self._first is None:
             self.close()
             raise SourceError(unusable)
 
     def read(self) -> Frame | None:
+        """Return the next frame; at its end a file gives None and a live source raises SourceError.
+
+        Raises:
+            ImageError: the frame is damaged; the next one may be read.
+        """
         if self._closed:
             raise SourceError(f"{self.name} is closed; open it again to read from it")
         frame, self._first = self._first, None
@@ -51,9 +83,19 @@ class _Captured(FrameSource):
         return frame
 
     def close(self) -> None:
+        """Release the device or file; may be called again."""
         self._closed = True
         self._first = None
         self._capture.release()
+
+    def _try_first(self) -> Frame | None:
+        """Return the first good frame, if one of the first few is: a stream may begin in the middle of a picture."""
+        for _ in range(_TRIES):
+            try:
+                return self._next()
+            except ImageError as error:
+                logger.debug("%s: skipped: %s", self.name, error)
+        return None
 
     def _next(self) -> Frame | None:
         try:
@@ -63,22 +105,36 @@ class _Captured(FrameSource):
             return None
         if not done or image is None or image.size == 0:
             return None
+        rgb = to_rgb(image)
         index, self._count = self._count, self._count + 1
-        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return Frame(rgb, index, self._time_s(index))
-
-    def _time_s(self, index: int) -> float:
-        if self.live:
-            return time.monotonic() - self._started_s
         position_s = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
-        return position_s if position_s > 0 or self.fps is None else index / self.fps
+        if self.live:
+            return Frame(rgb, index, time.monotonic() - self._started_s, source_s=position_s)
+        return Frame(rgb, index, self._time_s(index, position_s))
+
+    def _time_s(self, index: int, position_s: float) -> float:
+        """Return a file's own time, corrected where it goes back: who is followed over time needs one that goes on."""
+        time_s = position_s if position_s > 0 or self.fps is None else index / self.fps
+        if time_s < self._last_s:
+            if not self._clock_told:
+                logger.warning(
+                    "%s: the time goes back from %.3f to %.3f s at frame %d; the frame rate is used instead",
+                    self.name,
+                    self._last_s,
+                    time_s,
+                    index,
+                )
+            self._clock_told = True
+            time_s = self._last_s + (1 / self.fps if self.fps else 0.0)
+        self._last_s = time_s
+        return time_s
 
     def _end(self) -> None:
         """Say what the end means; live sources raise SourceError."""
         raise NotImplementedError
 
 
-class VideoFile(_Captured):
+class VideoFile(Captured):
     """Every frame of a video file, in order and turned upright by its rotation mark."""
 
     def __init__(self, path: Path) -> None:
@@ -108,10 +164,11 @@ class VideoFile(_Captured):
             )
 
 
-class Camera(_Captured):
+class Camera(Captured):
     """A camera of this machine, by its number."""
 
-    def __init__(self, index: int, *, size_wh: tuple[int, int] | None = None) -> None:
+    def __init__(self, index: int, asked: Asked | None = None) -> None:
+        size_wh, fps = (asked.size_wh, asked.fps) if asked else (None, None)
         quiet_opencv()
         name = f"camera {index}"
         linux = sys.platform == "linux"
@@ -124,6 +181,8 @@ class Camera(_Captured):
         if capture.isOpened() and size_wh is not None:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, size_wh[0])
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size_wh[1])
+        if capture.isOpened() and fps is not None:
+            capture.set(cv2.CAP_PROP_FPS, fps)
         unusable = (
             f"{name} {'opened but gives no picture' if capture.isOpened() else 'cannot be opened'}; "
             f"another program may be using it; {suggest_cameras()}"
@@ -133,19 +192,21 @@ class Camera(_Captured):
             got_wh = self._first.image.shape[1::-1]
             if got_wh != size_wh:
                 logger.warning("%s was asked for %d x %d and gives %d x %d", name, *size_wh, *got_wh)
+        if fps is not None and self.fps is not None and abs(self.fps - fps) > 0.5:
+            logger.warning("%s was asked for %g frames a second and gives %g", name, fps, self.fps)
 
     def _end(self) -> None:
-        raise SourceError(
-            f"{self.name} stopped after {self._count} frames; check its cable and power, then start again"
-        )
+        raise SourceError(f"{self.name} stopped after {self._count} frames; check its cable and power")
 
 
-class Stream(_Captured):
+class Stream(Captured):
     """A network camera or stream, through FFmpeg. RTSP prefers TCP: UDP loses parts of pictures."""
 
     def __init__(self, url: str, *, open_timeout_s: float = 10.0, read_timeout_s: float = 5.0) -> None:
-        quiet_opencv()
         name = redact(url)
+        quiet_opencv(keep_secrets=name != url)
+        if not url.isprintable():
+            raise SourceError(f"stream {name} has characters that cannot be in an address; check it")
         self._read_timeout_s = read_timeout_s
         settings = [
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, max(1, round(open_timeout_s * 1e3))),
@@ -165,8 +226,7 @@ class Stream(_Captured):
     def _end(self) -> None:
         raise SourceError(
             f"stream {self.name} ended or was silent for {self._read_timeout_s:g} s after "
-            f"{self._count} frames; "
-            "check the network and the camera, then start again"
+            f"{self._count} frames; check the network and the camera"
         )
 
 
@@ -203,12 +263,23 @@ def suggest_cameras() -> str:
     return f"cameras here: {', '.join(f'{c.index} ({c.name})' if c.name else str(c.index) for c in cameras)}"
 
 
-def quiet_opencv() -> None:
+def quiet_opencv(*, keep_secrets: bool = False) -> None:
     """Keep OpenCV and FFmpeg from writing to stderr; a user's own OPENCV_LOG_LEVEL and ..._LOGLEVEL win.
 
     What they would say reaches the user as a SourceError. Process-wide, and FFmpeg looks at its variable only
     when it is first used, so this is called before anything is opened.
+
+    Args:
+        keep_secrets: an address with a password is about to be opened. Then nothing wins: at their higher levels,
+            and with OPENCV_VIDEOIO_DEBUG or OPENCV_FFMPEG_DEBUG, both print it as it is.
     """
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silent = cv2.utils.logging.LOG_LEVEL_SILENT
+    if keep_secrets:
+        told = [name for name in _TELLING if name in os.environ]
+        if told and cv2.utils.logging.getLogLevel() != silent:
+            logger.warning("%s is left out of account: it would print the address with its password", ", ".join(told))
+        os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
+        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+    if keep_secrets or "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(silent)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET

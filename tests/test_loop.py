@@ -1,5 +1,7 @@
 import json
 import os
+import random
+import re
 import signal
 import threading
 import time
@@ -16,10 +18,13 @@ from edgeface.runtime.detector import Detections
 from edgeface.runtime.events import ListSink, SinkState
 from edgeface.runtime.frames import FrameSequence
 from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.loop import RunSettings, run
 from edgeface.runtime.quality import QualitySettings
 from edgeface.runtime.snapshots import Snapshots
 from edgeface.runtime.tracker import TrackerSettings
+from tests.cameras import HANG, Bench, FakeCapture
 
 DIMENSION = 16
 ALICE, BOB, STRANGER = 40, 90, 140
@@ -685,3 +690,169 @@ def test_many_templates_at_a_loose_rate_are_warned_of(caplog):
 def test_settings_that_cannot_be_used_say_so(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         RunSettings(DECISION, **wrong)
+
+
+# --- a camera that is lost and comes back
+
+
+def live_world(world, captures):
+    """A scripted camera (tests/cameras.py) that the loop reads through the real `LiveSource`."""
+    bench = Bench(captures)
+    opener: Any = None  # the bench opens
+    rng = random.Random(0)
+    settings = LiveSettings(give_up_after_s=300.0)  # so that a test that goes wrong ends
+    source = LiveSource(
+        "door", opener, settings, clock=bench.clock, pause=bench.clock.sleep, rng=rng, start=bench.start
+    )
+    return source, bench
+
+
+def filmed(world, faces, count, every_s=0.1):
+    """Reads that show these faces, each picture with noise, as a sensor has it; in BGR."""
+    steps = []
+    for i in range(count):
+        picture = world.picture([(*face, 80) for face in faces])
+        picture[190:, i % 600] = i % 250
+        steps.append((every_s, np.ascontiguousarray(picture[:, :, ::-1])))
+    return steps
+
+
+def test_a_camera_that_comes_back_goes_on_and_who_stood_there_is_asked_again():
+    world = World([])
+    first = FakeCapture(filmed(world, [(100, ALICE)], 10))
+    second = FakeCapture(filmed(world, [(100, STRANGER)], 30))
+    source, bench = live_world(world, [first, second])
+    sink = ListSink()
+    settings = RunSettings(DECISION, ANY_FACE, max_frames=40)
+    summary = run(source, world, world, People(alice=ALICE), settings, [sink], clock=bench.clock)
+
+    assert names(sink.events) == [
+        ("match", 1, "alice"),
+        ("camera_lost", None, None),
+        ("lost", 1, "alice"),
+        ("camera_back", None, None),
+        ("unknown", 2, None),  # not alice, who stood in the same place before
+        ("lost", 2, None),
+    ]
+    assert sink.events[1].why == "door stopped after 10 frames"
+    assert re.fullmatch(r"door is back after 0\.\d s and 1 attempt", str(sink.events[3].why))
+    assert (summary.ended, summary.frames, summary.camera_losses) == ("max_frames", 40, 1)
+    assert summary.to_json()["camera_losses"] == 1
+    source.close()
+
+
+def test_while_a_camera_is_away_stop_is_obeyed_and_the_gallery_is_looked_after():
+    world, stop = World([]), threading.Event()
+    gallery: Any = People(alice=ALICE, bob=BOB)
+    taken: list[str] = []
+
+    def changed():
+        if bench.clock() > 1060:
+            stop.set()
+        return bench.clock() > 1030 and len(gallery.people) != len(taken)
+
+    def templates():
+        taken[:] = gallery.people
+        return People.templates(gallery)
+
+    source, bench = live_world(world, [FakeCapture([*filmed(world, [(100, ALICE)], 10), (HANG, None)])])
+    gallery.changed, gallery.templates = changed, templates
+    summary = run(source, world, world, gallery, SETTINGS, [], stop=stop, clock=bench.clock)
+    assert summary.ended == "stopped"
+    assert bench.clock() <= 1060.3  # 0.2 s and what was left of the wait at work
+    gallery.people = {"bob": BOB}
+    assert taken == ["alice", "bob"]
+
+    stop.clear()
+    source, bench = live_world(world, [FakeCapture([*filmed(world, [(100, ALICE)], 10), (HANG, None)])])
+    times = []
+
+    def removed():
+        if bench.clock() > 1030:
+            gallery.people = {"bob": BOB}
+            times.append(bench.clock())
+        return changed()
+
+    gallery.people, gallery.changed = {"alice": ALICE, "bob": BOB}, removed
+    run(source, world, world, gallery, SETTINGS, [], stop=stop, clock=bench.clock)
+    assert taken == ["bob"]
+    assert max(np.diff(times)) < 0.2
+
+
+def test_who_is_not_seen_because_there_are_no_frames_is_lost_before_the_camera_is():
+    sink: Any = ListSink()
+    world, stop = World([]), threading.Event()
+    source, bench = live_world(world, [FakeCapture([*filmed(world, [(100, ALICE)], 10), (HANG, None)])])
+    told_s = []
+    keep = sink.write
+
+    def write(event):
+        told_s.append(bench.clock() - 1000)
+        keep(event)
+        if event.event == "camera_lost":
+            stop.set()
+
+    sink.write = write
+    run(source, world, world, People(alice=ALICE), SETTINGS, [sink], stop=stop, clock=bench.clock)
+    assert names(sink.events) == [("match", 1, "alice"), ("lost", 1, "alice"), ("camera_lost", None, None)]
+    assert told_s[1:] == pytest.approx([1 + 1.1, 1 + 5.5], abs=0.11)
+
+
+def test_a_camera_that_is_away_for_too_long_ends_the_run_and_is_told_as_lost_once():
+    world, sink = World([]), ListSink()
+    bench = Bench([FakeCapture(filmed(world, [(100, ALICE)], 10))])
+    settings = LiveSettings(give_up_after_s=30)
+    opener: Any = None
+    source = LiveSource("door", opener, settings, clock=bench.clock, pause=bench.clock.sleep, start=bench.start)
+    summary = run(source, world, world, People(alice=ALICE), SETTINGS, [sink], clock=bench.clock)
+    assert [e.event for e in sink.events] == ["match", "camera_lost", "lost", "error"]
+    assert isinstance(summary.error, SourceError)
+    assert summary.camera_losses == 1
+
+
+def test_a_picture_of_another_size_ends_the_tracks_and_is_told():
+    world, sink = World([]), ListSink()
+    large = [(s, np.vstack([p, p[-50:]])) for s, p in filmed(world, [(100, ALICE)], 15)]
+    source, bench = live_world(world, [FakeCapture([*filmed(world, [(100, ALICE)], 10), *large])])
+    recorder = FakeRecorder()
+    settings = RunSettings(DECISION, ANY_FACE, max_frames=25)
+    gallery = People(alice=ALICE)
+    run(source, world, world, gallery, settings, [sink], clock=bench.clock, recorder=recorder.open)
+    assert [(e.event, e.track) for e in sink.events] == [
+        ("match", 1),
+        ("camera_warning", None),
+        ("lost", 1),
+        ("match", 2),
+        ("lost", 2),
+    ]
+    assert recorder.frames == 25
+
+
+def test_a_window_lives_while_a_camera_is_away():
+    world, window = World([]), FakeWindow(stay=30)
+    source, bench = live_world(world, [FakeCapture([*filmed(world, [(100, ALICE)], 10), (HANG, None)])])
+    summary = run(source, world, world, People(alice=ALICE), SETTINGS, [], window=window, clock=bench.clock)
+    assert (summary.ended, summary.frames) == ("window closed", 10)
+    assert bench.clock() == pytest.approx(1001 + 2, abs=0.3)
+
+
+def test_stop_is_obeyed_while_a_real_read_hangs():
+    freed, hangs = threading.Event(), threading.Event()
+
+    class Hanging(FrameSequence):
+        def read(self):
+            hangs.set()
+            freed.wait(20)
+
+    world, stop = World([]), threading.Event()
+    source = LiveSource("door", lambda: Hanging([], live=True))
+    runner = threading.Thread(
+        target=lambda: run(source, world, world, People(alice=ALICE), SETTINGS, [], stop=stop), daemon=True
+    )
+    runner.start()
+    assert hangs.wait(20)
+    stop.set()
+    runner.join(5)
+    assert not runner.is_alive()
+    source.close()
+    freed.set()

@@ -3,6 +3,7 @@
 import http.server
 import logging
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -20,11 +21,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgeface.errors import SourceError
+from edgeface.errors import ImageError, SourceError
 from edgeface.images import write_image
 from edgeface.runtime import video
-from edgeface.runtime.capture import LatestFrame, ReadAhead, buffered
-from edgeface.runtime.sources import Frame, FrameSequence, FrameSource, ImageFolder, VideoFile, open_source, redact
+from edgeface.runtime.capture import ReadAhead, open_frames
+from edgeface.runtime.gstreamer import describe_pipeline
+from edgeface.runtime.live import LiveSource
+from edgeface.runtime.live_settings import LiveSettings
+from edgeface.runtime.sources import (
+    Asked,
+    Frame,
+    FrameSequence,
+    FrameSource,
+    ImageFolder,
+    VideoFile,
+    View,
+    open_source,
+    redact,
+)
 from tests.conftest import ROOT
 
 Image = npt.NDArray[np.uint8]
@@ -117,6 +131,40 @@ def test_a_video_that_is_cut_off_ends_early_and_says_so(tmp_path: Path, caplog: 
     assert f"a.avi ended after {count} of about 100 frames" in caplog.text
 
 
+def test_a_video_whose_time_goes_back_is_told_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Confused(FakeCapture):
+        times_ms = iter([0.0, 100.0, 200.0, 50.0, 400.0, 300.0, 600.0])
+
+        def get(self, what: int) -> float:
+            if what == cv2.CAP_PROP_FPS:
+                return 10.0
+            return next(self.times_ms) if what == cv2.CAP_PROP_POS_MSEC else 0.0
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: Confused([grey(i) for i in range(7)]))
+    with VideoFile(tmp_path / "a.mp4") as source:
+        times_s = [frame.time_s for frame in iter(source.read, None) if frame]
+    assert times_s == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert caplog.text.count("the time goes back from 0.200 to 0.050 s at frame 3") == 1
+    assert caplog.text.count("goes back") == 1
+
+
+def test_a_stream_that_begins_with_damaged_frames_is_opened_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torn: list[Image] = [np.zeros((48, 64, 2), np.uint8)] * 4
+    fake_camera(monkeypatch, FakeCapture([*torn, grey(5)]))
+    with open_source("0") as source:
+        frame = source.read()
+    assert frame is not None
+    assert number(frame) == 5
+    capture = FakeCapture(torn * 5)
+    fake_camera(monkeypatch, capture)
+    with pytest.raises(SourceError, match="camera 0 opened but gives no picture"):
+        open_source("0")
+    assert not capture.opened
+
+
 @pytest.mark.parametrize("name", ["junk.mp4", "empty.avi", "notes.txt", "rows.csv", "lfw.bin"])
 def test_a_file_that_is_no_video_is_refused_at_open(tmp_path: Path, name: str) -> None:
     junk = np.random.default_rng(0).bytes(20_000)
@@ -200,12 +248,13 @@ def test_a_camera_gives_rgb_and_the_time_since_opening_and_its_loss_is_an_error(
     blue[:, :, 0] = 255  # BGR
     capture = FakeCapture([blue] * 3)
     fake_camera(monkeypatch, capture)
-    with open_source("1", size_wh=(1280, 720)) as source:
+    with open_source("1", asked=Asked((1280, 720), fps=15)) as source:
         assert (source.name, source.live, source.fps) == ("camera 1", True, None)
         frames = [source.read() for _ in range(3)]
         with pytest.raises(SourceError, match="camera 1 stopped after 3 frames"):
             source.read()
-    assert capture.settings == {cv2.CAP_PROP_FRAME_WIDTH: 1280, cv2.CAP_PROP_FRAME_HEIGHT: 720}
+    size = {cv2.CAP_PROP_FRAME_WIDTH: 1280, cv2.CAP_PROP_FRAME_HEIGHT: 720}
+    assert capture.settings == {**size, cv2.CAP_PROP_FPS: 15}
     assert "asked for 1280 x 720 and gives 64 x 48" in caplog.text
     assert all(f is not None and f.image[0, 0].tolist() == [0, 0, 255] for f in frames)
     times_s = [f.time_s for f in frames if f]
@@ -268,6 +317,71 @@ def test_a_folder_in_which_nothing_is_readable_is_an_error(tmp_path: Path) -> No
         pytest.raises(SourceError, match=r"none of the 1 pictures .*not a readable"),
     ):
         source.read()
+
+
+def test_pictures_that_vanish_meanwhile_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for i in range(6):
+        write_image(tmp_path / f"{i}.png", grey(i))
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        first = source.read()
+        for i in (1, 2, 5):
+            (tmp_path / f"{i}.png").unlink()
+        rest = list(iter(source.read, None))
+    assert first is not None
+    assert [number(f) for f in rest if f] == [3, 4]
+    assert "skipped 3 of 6 pictures, first: picture not found" in caplog.text
+    with open_source(str(tmp_path)) as source:
+        shutil.rmtree(tmp_path)
+        with pytest.raises(SourceError, match=r"none of the 3 pictures .* picture not found"):
+            source.read()
+
+
+# --- GStreamer
+
+
+def test_gstreamer_that_opencv_does_not_have_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
+    with pytest.raises(SourceError) as caught:
+        open_source("gst:rtspsrc location=rtsp://me:S3cret@h/x ! decodebin")
+    assert "built without GStreamer" in str(caught.value)
+    assert "give rtsp:// or /dev/videoN" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "S3cret" not in str(caught.value)
+
+
+def test_a_pipeline_gets_a_sink_that_keeps_the_newest_and_its_properties_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def open_capture(pipeline: str, backend: int, settings: list[int]) -> FakeCapture:
+        asked.append((pipeline, backend))
+        assert settings[settings.index(cv2.CAP_PROP_READ_TIMEOUT_MSEC) + 1] == 5000
+        return FakeCapture([grey(1)])
+
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    monkeypatch.setattr(cv2, "VideoCapture", open_capture)
+    with open_source("gst:rtspsrc location=rtsp://h/x user-pw=S3cret ! decodebin") as source:
+        assert (source.name, source.live) == ("gst:rtspsrc ! decodebin", True)
+        source.read()
+        with pytest.raises(SourceError, match="gst:rtspsrc ! decodebin ended or was silent"):
+            source.read()
+    with open_source("gst:videotestsrc ! appsink name=a"):
+        pass
+    assert [backend for _, backend in asked] == [cv2.CAP_GSTREAMER] * 2
+    assert asked[0][0].startswith("rtspsrc location=rtsp://h/x user-pw=S3cret ! decodebin ! videoconvert ! ")
+    assert asked[0][0].endswith("appsink drop=true max-buffers=1 sync=false")
+    assert asked[1][0] == "videotestsrc ! appsink name=a"
+
+
+@given(st.text())
+def test_a_described_pipeline_shows_only_element_names(text: str) -> None:
+    shown = find_name(f"rtspsrc user-pw=S3cret{text} ! location=S3cret ! {text}=S3cret")
+    assert "S3cret" not in shown.replace(text, "")
+
+
+def find_name(pipeline: str) -> str:
+    return describe_pipeline(pipeline.replace("!!", "!"))
 
 
 # --- memory
@@ -383,6 +497,40 @@ for spec in ({str(tmp_path / "junk.mp4")!r}, "9876", "rtsp://me:secret@127.0.0.1
 
 # --- credentials
 
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"OPENCV_LOG_LEVEL": "VERBOSE", "OPENCV_VIDEOIO_DEBUG": "1"},
+        {"OPENCV_FFMPEG_LOGLEVEL": "56"},
+        {"OPENCV_FFMPEG_DEBUG": "1", "OPENCV_LOG_LEVEL": "DEBUG", "OPENCV_FFMPEG_LOGLEVEL": "56"},
+    ],
+)
+def test_opencv_and_ffmpeg_print_no_password_whatever_they_are_asked_to_print(told: dict[str, str]) -> None:
+    code = """
+import logging, traceback
+logging.basicConfig(level=logging.DEBUG)
+from edgeface.errors import SourceError
+from edgeface.runtime.capture import open_frames
+from edgeface.runtime.live_settings import LiveSettings
+for spec in ("rtsp://me:S3cret@127.0.0.1:9/x", "http://me:S3cret@127.0.0.1:9/x?t=S3cret", "rtsp://me:S3\\0cret@h/x"):
+    try:
+        open_frames(spec, live=LiveSettings(open_timeout_s=1.0, read_timeout_s=1.0))
+    except SourceError:
+        traceback.print_exc()
+    else:
+        raise SystemExit(spec)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENCV")} | told
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "S3" not in done.stdout + done.stderr
+    assert "it would print the address with its password" in done.stderr
+    assert done.stderr.count("SourceError: ") == 3
+
+
 SECRET = st.text(st.sampled_from("@:/?#%&= ") | st.characters(codec="utf-8"), min_size=1, max_size=12).map(
     lambda s: f"S3cr{s}et!"
 )
@@ -441,7 +589,7 @@ class Ticker(FrameSource):
         if self.given == self.break_at:
             raise SourceError("ticker stopped")
         self.given += 1
-        return Frame(np.full((4, 4, 3), self.given % 256, np.uint8), self.given - 1, 0.1)
+        return Frame(np.full((16, 16, 3), self.given % 256, np.uint8), self.given - 1, 0.1)
 
     def close(self) -> None:
         self.closed.set()
@@ -483,67 +631,9 @@ def test_read_ahead_can_be_closed_while_its_queue_is_full_and_while_it_is_read()
         source.read()
 
 
-def test_latest_frame_gives_a_slow_reader_the_newest_and_counts_the_rest() -> None:
-    ticker = Ticker()
-    with LatestFrame(ticker) as source:
-        seen, behind = [], []
-        for _ in range(6):
-            time.sleep(0.06)
-            frame = source.read()
-            assert frame is not None
-            seen.append(frame)
-            behind.append(ticker.given - int(frame.image[0, 0, 0]))
-        dropped = source.dropped
-    assert max(behind) <= 2  # not a queue: that would fall behind by about ten more with each read
-    assert [f.index for f in seen] == list(range(6))
-    numbers = [int(f.image[0, 0, 0]) for f in seen]
-    assert numbers == sorted(set(numbers))
-    assert numbers[-1] - 6 <= dropped <= ticker.given - 6
-    assert dropped > 12
-    assert ticker.closed.is_set()
-
-
-def test_latest_frame_drops_nothing_for_a_fast_reader() -> None:
-    with LatestFrame(Ticker(period_s=0.02)) as source:
-        for _ in range(10):
-            source.read()
-        assert source.dropped <= 1  # one, should this thread lose the processor for long
-
-
-def test_latest_frame_gives_a_read_that_hangs_as_an_error_in_time_and_goes_on_after_it() -> None:
-    ticker = Ticker(hang_at=2)
-    source = LatestFrame(ticker, timeout_s=0.2)
-    assert source.read() is not None
-    started_s = time.monotonic()
-    with pytest.raises(SourceError, match=r"ticker gave no frame for 0.2 s; check"):
-        for _ in range(2):
-            source.read()
-    assert 0.15 < time.monotonic() - started_s < 2
-    ticker.freed.set()
-    assert source.read() is not None
-    source.close()
-    assert ticker.closed.is_set()
-
-
-def test_closing_does_not_wait_for_a_read_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    ticker = Ticker(hang_at=0)
-    source = LatestFrame(ticker, timeout_s=0.2)
-    started_s = time.monotonic()
-    source.close()
-    assert time.monotonic() - started_s < 2
-    assert "ticker does not answer" in caplog.text
-    assert not ticker.closed.is_set()  # freeing a capture under a reading thread would crash
-    ticker.freed.set()
-    assert ticker.closed.wait(5)
-    source.close()
-
-
-@pytest.mark.parametrize("wrapper", [LatestFrame, ReadAhead])
-def test_what_the_thread_raises_reaches_the_reader_after_the_frames_before_it(
-    wrapper: type[LatestFrame] | type[ReadAhead],
-) -> None:
+def test_what_the_thread_raises_reaches_the_reader_after_the_frames_before_it() -> None:
     ticker = Ticker(break_at=1)
-    with wrapper(ticker) as source:
+    with ReadAhead(ticker) as source:
         assert ticker.closed.wait(5)
         assert source.read() is not None
         for _ in range(2):
@@ -562,38 +652,61 @@ def test_an_error_that_is_a_bug_reaches_the_reader_too() -> None:
             source.read()
 
 
-def test_closing_wakes_a_reader() -> None:
+def test_reading_ahead_skips_damaged_frames_and_tells_when_there_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    class Torn(FrameSequence):
+        def read(self) -> Frame | None:
+            frame = super().read()
+            if frame is not None and frame.index % 3 == 1:
+                raise ImageError("torn")
+            return frame
+
+    with ReadAhead(Torn([grey(i) for i in range(9)])) as source:
+        assert source.wait(20)
+        assert [number(frame) for frame in iter(source.read, None) if frame] == [0, 2, 3, 5, 6, 8]
+        assert source.wait(20)  # the end does not block either
+    assert source.skipped == 3
+    assert "memory: 3 damaged frames were skipped" in caplog.text
+
+
+def test_waiting_for_a_file_that_cannot_be_read_ends_and_closing_does_not_wait_for_it() -> None:
     ticker = Ticker(hang_at=0)
-    source = LatestFrame(ticker, timeout_s=10)
-    errors = []
-
-    def read() -> None:
-        with pytest.raises(SourceError) as caught:
-            source.read()
-        ended_s = time.monotonic()
-        errors.append((str(caught.value), ended_s))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    free = threading.Timer(0.5, ticker.freed.set)
-    free.start()
-    started_s = time.monotonic()
-    source.close()
-    reader.join(5)
-    free.join()
-    ((message, ended_s),) = errors
-    assert "ticker is closed" in message
-    assert ended_s - started_s < 0.4  # woken by close, not by the frame
+    source = ReadAhead(ticker)
+    assert not source.wait(0.02)
+    closing = threading.Thread(target=source.close)
+    closing.start()
+    with pytest.raises(SourceError, match="ticker is closed"):
+        source.read()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert not ticker.closed.is_set()
+    ticker.freed.set()
+    assert ticker.closed.wait(20)
 
 
-def test_buffered_picks_by_the_kind_of_source(tmp_path: Path) -> None:
-    with buffered(Ticker()) as live, buffered(FrameSequence([grey(0)])) as still:
-        assert isinstance(live, LatestFrame)
-        assert isinstance(still, ReadAhead)
+def test_frames_come_through_the_thread_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", grey(3))
+    with open_frames(str(tmp_path)) as folder:
+        assert isinstance(folder, ReadAhead)
+        assert folder.stills
+    fake_camera(monkeypatch, FakeCapture([grey(i) for i in range(1, 20)]))
+    with open_frames("0", view=View(crop_xywh=(0, 0, 32, 16)), live=LiveSettings(reconnect=False)) as camera:
+        assert isinstance(camera, LiveSource)
+        assert camera.read().image.shape == (16, 32, 3)
+
+
+def test_a_crop_that_does_not_fit_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_large = View(crop_xywh=(40, 0, 32, 16))
+    seen = r"crop 40,0,32,16 reaches out of the picture of 64 x 48 pixels; give a smaller one"
+    fake_camera(monkeypatch, FakeCapture([grey(1)] * 5))
+    with pytest.raises(SourceError, match=f"camera 0: {seen}"):
+        open_frames("0", view=too_large)
+    write_video(tmp_path / "a.avi", [grey(1)])
+    with open_frames(str(tmp_path / "a.avi"), view=too_large) as source, pytest.raises(SourceError, match=seen):
+        source.read()
 
 
 def test_read_ahead_of_a_real_video_loses_nothing(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", [grey(i) for i in range(30)])
-    with buffered(open_source(str(path)), ahead=2) as source:
+    with open_frames(str(path), ahead=2) as source:
         numbers = [number(frame) for frame in iter(source.read, None) if frame]
     assert numbers == list(range(30))

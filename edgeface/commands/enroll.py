@@ -57,13 +57,13 @@ def enroll_command(
       edgeface enroll alice --camera 0 --bundle my.bundle --precision fp32
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.capture import buffered
+    from edgeface.runtime.capture import open_frames
     from edgeface.runtime.coach import Coach, CoachSettings
     from edgeface.runtime.display import has_display
     from edgeface.runtime.enrolment import coached_portraits, enroll, file_portraits
     from edgeface.runtime.gallery import clean_name
+    from edgeface.runtime.live_settings import LiveSettings
     from edgeface.runtime.recognizer import open_recognizer
-    from edgeface.runtime.sources import open_source
 
     if [bool(image), camera is not None, source is not None].count(True) != 1:
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N, or --source")
@@ -84,11 +84,11 @@ def enroll_command(
         if image:
             portraits = file_portraits(recognizer, image, largest=largest)
         else:
-            opened = open_source(source if source is not None else f"camera:{camera}")
-            frames = stack.enter_context(buffered(opened))
+            spec = source if source is not None else f"camera:{camera}"
+            frames = stack.enter_context(open_frames(spec, live=LiveSettings(reconnect=False)))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
             coach = Coach(CoachSettings(shots, angles, min_cosine=same))
-            shown = show or (show is None and opened.live and has_display())
+            shown = show or (show is None and frames.live and has_display())
             told = stack.enter_context(_telling(shown, as_json))
             portraits = coached_portraits(recognizer, frames, coach, told)
         result = enroll(

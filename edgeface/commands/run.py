@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeface.commands import capture as cam
 from edgeface.commands import console, watching
 from edgeface.commands import options as opt
 from edgeface.commands import outputs as out
@@ -16,7 +17,8 @@ def run_command(
     *,
     camera: Annotated[int | None, typer.Option(min=0, help="Number of a camera.")] = None,
     source: Annotated[
-        str | None, typer.Option(help="Instead: video file, picture folder, /dev/videoN, rtsp:// or http://.")
+        str | None,
+        typer.Option(help="Instead: video file, picture folder, /dev/v4l/by-id/..., rtsp://, http:// or gst:PIPELINE."),
     ] = None,
     bundle: opt.BundlePath = "default",
     gallery: opt.GalleryPath = None,
@@ -54,6 +56,18 @@ def run_command(
     show: Annotated[
         bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
     ] = None,
+    size: cam.Size = None,
+    fps: cam.Fps = None,
+    rotate: cam.Rotate = 0,
+    mirror: cam.Mirror = False,
+    crop: cam.Crop = None,
+    reconnect: cam.Reconnect = True,
+    max_away: cam.MaxAway = None,
+    wait_for_camera: cam.WaitForCamera = False,
+    open_timeout: cam.OpenTimeout = 10.0,
+    read_timeout: cam.ReadTimeout = 5.0,
+    frozen_after: cam.FrozenAfter = 30.0,
+    min_fps: cam.MinFps = 0.0,
     record: out.Record = None,
     record_minutes: out.RecordMinutes = None,
     events: out.Events = None,
@@ -93,19 +107,28 @@ def run_command(
     from edgeface.commands.signals import stop_on_signals
     from edgeface.errors import ConfigError, GalleryError
     from edgeface.runtime.attention import AttentionSettings
-    from edgeface.runtime.capture import buffered
+    from edgeface.runtime.capture import open_frames
     from edgeface.runtime.display import Window, has_display
     from edgeface.runtime.gallery import Gallery, clean_name
     from edgeface.runtime.limits import OperatingThreshold
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.quality import QualitySettings
     from edgeface.runtime.recognizer import open_recognizer
-    from edgeface.runtime.sources import ImageFolder, open_source
 
     if (camera is None) == (source is None):
         raise ConfigError("give either a camera with --camera N or another source with --source")
     if show and not has_display():
         raise ConfigError("--window needs a display and there is none; leave it out to run headless")
+    live = cam.live_settings(
+        reconnect=reconnect,
+        max_away=max_away,
+        wait_for_camera=wait_for_camera,
+        open_timeout=open_timeout,
+        read_timeout=read_timeout,
+        frozen_after=frozen_after,
+        min_fps=min_fps,
+    )
+    asked, view = cam.asked_of_camera(size, fps), cam.view_of_camera(rotate, mirror, crop)
     choice = chosen(
         provider,
         device=device,
@@ -168,12 +191,12 @@ def run_command(
                 )
             )
         )
-        opened = open_source(source if source is not None else f"camera:{camera}")
-        frames = stack.enter_context(buffered(opened))
+        spec = source if source is not None else f"camera:{camera}"
+        frames = stack.enter_context(open_frames(spec, asked=asked, view=view, live=live))
         check = watching.liveness_check(
             liveness,
             liveness_network,
-            stills=isinstance(opened, ImageFolder),
+            stills=frames.stills,
             provider=choice,
             threads=threads,
             require_keys=require_key or (),
@@ -194,7 +217,7 @@ def run_command(
             quality=QualitySettings(min_size_px=float(min_face)),
             attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
-            stills=isinstance(opened, ImageFolder),
+            stills=frames.stills,
         )
         summary = run(
             frames,
