@@ -103,6 +103,10 @@ class Limits:
             )
         return OperatingThreshold(strictest.cosine, fmr, count, fpir, strictest.tar, note, evidence)
 
+    def can_weigh(self, templates: Mapping[str | None, int]) -> bool:
+        """Whether `search` can say what a cosine says: there are scores for all templates, and no bare threshold."""
+        return self.cosine is None and set(self._galleries(templates)) <= set(self.tables)
+
     @property
     def wanted_fpir(self) -> float:
         """The false positive rate that a search should have.

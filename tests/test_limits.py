@@ -1,5 +1,6 @@
 """Which threshold the runtime takes: for the precisions at hand, the size of the gallery and the wanted rate."""
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeface.commands.watching import Rules, rule_for
 from edgeface.errors import BundleError, ConfigError
 from edgeface.files import sha256
 from edgeface.manifest import FileEntry, Threshold
@@ -297,3 +299,19 @@ def test_a_recognizer_compares_two_pictures_with_its_own_precision(opened):
 
     recognizer = open_recognizer(opened.path, precision="fp32", provider="cpu", detector=BUILT_IN_DETECTOR)
     assert recognizer.threshold.cosine == opened.manifest.threshold_for("fp32").cosine
+
+
+def test_evidence_is_taken_where_there_are_scores(opened, tmp_path):
+    """`auto` is the stricter rule where the bundle has what it needs, and never against what the user said."""
+    limits = bundle_limits(opened, "int8")
+    assert limits.can_weigh({"int8": 3}) and limits.can_weigh({})
+    assert rule_for(Rules.auto, None, limits, {"int8": 3}) is Rules.llr
+    assert rule_for(Rules.auto, 3, limits, {"int8": 3}) is Rules.votes
+    assert rule_for(Rules.votes, None, limits, {"int8": 3}) is Rules.votes
+    assert limits.search({"int8": 3}, weigh=True).evidence is not None
+    bare = bundle_limits(opened, "int8", cosine=0.4)
+    assert not bare.can_weigh({"int8": 3}) and rule_for(Rules.auto, None, bare, {"int8": 3}) is Rules.votes
+    without = dataclasses.replace(limits, tables={})
+    assert not without.can_weigh({"int8": 3})
+    with pytest.raises(BundleError, match="--decision votes"):
+        without.search({"int8": 3}, weigh=True)

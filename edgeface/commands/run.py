@@ -37,7 +37,7 @@ def run_command(
         float | None, typer.Option(help="Instead: false match rate of one comparison, however many there are.")
     ] = None,
     threshold: opt.ThresholdCosine = None,
-    decision: watching.DecisionRule = watching.Rules.votes,
+    decision: watching.DecisionRule = watching.Rules.auto,
     votes: watching.Votes = None,
     window: watching.Window = 5,
     within: watching.Within = None,
@@ -160,8 +160,10 @@ def run_command(
         if not people.list():
             raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
 
+        rule = watching.rule_for(decision, votes, recognizer.limits, people.precisions(name))
+
         def limit() -> OperatingThreshold:
-            return recognizer.limits.search(people.precisions(name), weigh=decision is watching.Rules.llr)
+            return recognizer.limits.search(people.precisions(name), weigh=rule is watching.Rules.llr)
 
         first = limit()
         outputs = stack.enter_context(
@@ -204,7 +206,7 @@ def run_command(
         settings = RunSettings(
             decision=watching.decision_settings(
                 first,
-                decision,
+                rule,
                 votes=votes,
                 window=window,
                 within_s=within,

@@ -1,6 +1,6 @@
 """Options of `edgeface run` about which faces are looked at and who they are, and the settings they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from edgeface.runtime.choice import ProviderLike
     from edgeface.runtime.decision import DecisionSettings
-    from edgeface.runtime.limits import OperatingThreshold
+    from edgeface.runtime.limits import Limits, OperatingThreshold
     from edgeface.runtime.liveness import LivenessCheck
 
 LARGEST_SIDE: Final = 4096
@@ -22,6 +22,7 @@ LOW_SHARE: Final = 0.5
 class Rules(StrEnum):
     """How looks become an answer."""
 
+    auto = "auto"
     votes = "votes"
     llr = "llr"
 
@@ -29,9 +30,13 @@ class Rules(StrEnum):
 _LOOKS: Final = {Rules.votes: 3, Rules.llr: 2}
 
 DecisionRule = Annotated[
-    Rules, typer.Option(help="How looks become an answer: so many agree (votes), or evidence adds up (llr).")
+    Rules,
+    typer.Option(
+        help="How looks become an answer: so many agree (votes), or evidence adds up (llr). auto takes llr where the "
+        "bundle has scores for it and neither --votes nor --threshold is given."
+    ),
 ]
-Votes = Annotated[int | None, typer.Option(min=1, help="Looks that must agree ... [default: 3, with --decision llr 2]")]
+Votes = Annotated[int | None, typer.Option(min=1, help="Looks that must agree: 3, with llr 2, ...")]
 Window = Annotated[int, typer.Option(min=1, help="... of the last so many.")]
 Within = Annotated[
     float | None, typer.Option(min=0.001, help="... that lie within so many seconds [default: however far apart].")
@@ -112,6 +117,13 @@ def liveness_check(
     return LivenessCheck(settings, fakes)
 
 
+def rule_for(asked: Rules, votes: int | None, limits: "Limits", templates: "Mapping[str | None, int]") -> Rules:
+    """Return how looks become an answer: as asked, or for `auto` the stricter way where it is possible."""
+    if asked is not Rules.auto:
+        return asked
+    return Rules.llr if votes is None and limits.can_weigh(templates) else Rules.votes
+
+
 def decision_settings(
     limit: "OperatingThreshold",
     rule: Rules,
@@ -140,7 +152,7 @@ def decision_settings(
         hold=min(2, window),
         min_margin=min_margin,
         claim=claim,
-        rule=rule.value,
+        rule="llr" if rule is Rules.llr else "votes",
         within_s=within_s,
         cooldown_s=cooldown_s,
         evidence=limit.evidence,
