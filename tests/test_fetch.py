@@ -450,6 +450,20 @@ def test_redirects_on_the_named_server_are_followed_with_the_range(server, model
     assert place.read_bytes() == DATA
 
 
+def test_what_comes_with_a_redirect_is_not_read(server, model, place):
+    def never_ending(handler):
+        handler.send_response(302)
+        handler.send_header("Location", "/moved")
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        handler.wfile.write(b"moved")
+        server.is_closing.wait()
+
+    server.answers = [never_ending]
+    fetch(model, place, mirror=server.url, timeout_s=2.0)
+    assert place.read_bytes() == DATA
+
+
 def test_http_is_followed_nowhere_else(server, model, place):
     other = Server()
     for target in (other.url, other.url.replace("127.0.0.1", "localhost"), other.url.removeprefix("http:")):
