@@ -25,6 +25,7 @@ from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command
 from edgeface.commands.eval import eval_command
 from edgeface.commands.export import export_command
+from edgeface.commands.fetch import bundle_fetch_command
 from edgeface.commands.gallery import (
     gallery_decrypt_command,
     gallery_encrypt_command,
@@ -146,7 +147,7 @@ bundle = typer.Typer(
     no_args_is_help=True,
     context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
-    help="Look into bundles, check, sign, pack and warm them.",
+    help="Look into bundles, check, sign, pack and warm them; fetch public models.",
 )
 bundle.command("inspect")(bundle_inspect_command)
 bundle.command("verify")(bundle_verify_command)
@@ -154,6 +155,7 @@ bundle.command("keygen")(bundle_keygen_command)
 bundle.command("sign")(bundle_sign_command)
 bundle.command("pack")(bundle_pack_command)
 bundle.command("warm")(bundle_warm_command)
+bundle.command("fetch")(bundle_fetch_command)
 app.add_typer(bundle, name="bundle")
 
 liveness = typer.Typer(

@@ -12,6 +12,7 @@
     ├── BundleError               a bundle that is missing, incomplete, changed or of another version
     ├── GalleryError              a gallery that is missing, broken, empty or of another embedding space
     ├── SourceError               a camera, video or stream that cannot be opened or read
+    ├── FetchError                a public model that cannot be fetched, or is another file than it should be
     ├── ProviderError             an execution provider that cannot run here
     └── MissingPackageError       an optional package that this command needs
 
@@ -71,6 +72,10 @@ class GalleryError(EdgefaceError):
 
 class SourceError(EdgefaceError):
     """A camera, video or stream cannot be opened or read."""
+
+
+class FetchError(EdgefaceError):
+    """A public model cannot be fetched, or is another file than it should be."""
 
 
 class ProviderError(EdgefaceError):

@@ -201,8 +201,9 @@ def _detector_file(name: str) -> Path:
     """
     from edgeface.errors import ConfigError
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
+    from edgeface.runtime.fetching import fetched_file
 
-    path = BUILT_IN_DETECTOR if name == "built-in" else Path(name)
+    path = BUILT_IN_DETECTOR if name == "built-in" else fetched_file(name, "detector")
     if not path.is_file():
         raise ConfigError(f"face detector not found: {path}; give --detector an ONNX file such as YuNet")
     return path

@@ -168,10 +168,11 @@ def export_command(
 def _detector(choice: str) -> bytes | None:
     from edgeface.errors import ConfigError
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
+    from edgeface.runtime.fetching import fetched_file
 
     if choice == "none":
         return None
-    path = BUILT_IN_DETECTOR if choice == "built-in" else Path(choice)
+    path = BUILT_IN_DETECTOR if choice == "built-in" else fetched_file(choice, "detector")
     if not path.is_file():
         raise ConfigError(f"face detector not found: {path}; give an ONNX file, 'built-in' or 'none'")
     return path.read_bytes()

@@ -52,8 +52,24 @@ ThresholdCosine = Annotated[
     float | None,
     typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),
 ]
+
+
+def detector_file(choice: Path | None) -> Path | None:
+    """Return the file of a detector that is given as a path, or as the name of one that was fetched."""
+    if choice is None:
+        return None
+    from edgeface.runtime.fetching import fetched_file
+
+    return fetched_file(str(choice), "detector")
+
+
 DetectorPath = Annotated[
-    Path | None, typer.Option("--detector", help="ONNX face detector to use instead of the bundle's.")
+    Path | None,
+    typer.Option(
+        "--detector",
+        help="ONNX face detector to use instead of the bundle's, or the name of one from `edgeface bundle fetch`.",
+        callback=detector_file,
+    ),
 ]
 RequireKey = Annotated[
     list[Path] | None,

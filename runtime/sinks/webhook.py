@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 
 from edgeface import __version__
 from edgeface.errors import ConfigError
+from edgeface.runtime.outages import outage
 from edgeface.runtime.redaction import redact
 from edgeface.runtime.sinks.courier import Reply
 from edgeface.runtime.sinks.credentials import plain_address
@@ -111,7 +112,7 @@ class Webhook:
             self.close()
             if isinstance(error, TimeoutError) or time.monotonic() - started_s >= self._timeout_s:
                 return Reply("again", f"no answer within {self._timeout_s:g} s")
-            return Reply("again", _reason(error))
+            return Reply("again", outage(error))
         finally:
             alarm.cancel()
 
@@ -248,15 +249,3 @@ def _retry_after_s(value: str | None, now_s: float) -> float:
         except (ValueError, OverflowError):
             return 0.0
     return min(max(0.0, wait_s), _LONGEST_RETRY_AFTER_S)
-
-
-def _reason(error: OSError | http.client.HTTPException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate cannot be verified: {error.verify_message}"
-    if isinstance(error, socket.gaierror):
-        return f"its name cannot be looked up: {error.strerror}"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "it closed the connection without an answer"
-    if isinstance(error, http.client.HTTPException):
-        return f"its answer is no HTTP or broke off ({type(error).__name__})"
-    return error.strerror or f"{type(error).__name__}: {error}"
