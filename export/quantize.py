@@ -1,6 +1,7 @@
 """Static int8 quantization of an embedder, in the form that the target runs fast."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +10,16 @@ import onnx
 from edgeface.errors import UnknownNameError
 from edgeface.export.bias import corrected_biases
 from edgeface.export.cleaning import clean_model, set_metadata
-from edgeface.export.equalization import equalize
+from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.layers import Graph, find_layers
 from edgeface.export.qdq import QdqWriter, Tuned
-from edgeface.export.ranges import METHODS, collect_activations
+from edgeface.export.ranges import METHODS, channel_reaches, check_faces, collect_activations
 from edgeface.export.search import Plan
 from edgeface.export.targets import Target
 from edgeface.manifest import Finetuning, Quantization
+
+EQUALIZATION_FACES: Final = 128
+"""Faces that show how far each channel reaches: only the proportions matter."""
 
 
 class Quantizer:
@@ -42,7 +46,8 @@ class Quantizer:
             raise UnknownNameError("calibration method", method, METHODS)
         self.target = target
         self.method = method
-        self.graph: Graph = equalize(find_layers(model))
+        check_faces(len(faces))
+        self.graph: Graph = _equalized(find_layers(model), faces[:EQUALIZATION_FACES])
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
         activations = collect_activations(self.graph.model, self.graph.tensors, faces)
         self.finetuning: Finetuning | None = None
@@ -90,3 +95,8 @@ class Quantizer:
             float_weights=plan.float_weights,
             finetuning=self.finetuning,
         )
+
+
+def _equalized(graph: Graph, faces: npt.NDArray[np.uint8]) -> Graph:
+    between = list(dict.fromkeys(pair.first.output for pair in find_neighbours(graph)))
+    return equalize(graph, channel_reaches(graph.model, between, faces)) if between else graph
