@@ -102,12 +102,13 @@ def test_a_grid_rounds_half_to_even_and_stops_what_saturates():
     made = Grid.apply(values, torch.tensor(1.0), -2, 5)
     assert made.tolist() == [-2, -2, 0, 0, 2, 2, 5]
     made.backward(torch.arange(1.0, 8.0))
-    assert values.grad.tolist() == [0, 2, 3, 4, 5, 6, 0]
+    assert values.grad is not None and values.grad.tolist() == [0, 2, 3, 4, 5, 6, 0]
 
 
 def test_fine_tuning_comes_nearer_to_the_original(model, faces):
     learned = np.concatenate([faces, faces[..., ::-1]])
-    quantizer, told = quantized(model, learned), []
+    quantizer = quantized(model, learned)
+    told: list[str] = []
     before = quantizer.write(Plan())
     record = finetune(quantizer, learned, 15, told.append, clock=lambda: 0.0)
     assert record.kept and record.loss_after < 0.9 * record.loss_before

@@ -200,9 +200,10 @@ def test_equalised_channels_reach_equally_far(model, faces):
     assert alive.sum() > 32
     ratio = reach[alive] ** (SHARE / (1 - SHARE)) / largest[alive]
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
-    net = nn.Sequential(nn.Conv2d(3, 8, 7, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 14, groups=8), nn.Flatten()).eval()
+    stem = nn.Conv2d(3, 8, 7, 8, 3)
+    net = nn.Sequential(stem, nn.ReLU(), nn.Conv2d(8, 8, 14, groups=8), nn.Flatten()).eval()
     with torch.no_grad():
-        net[0].weight *= torch.logspace(-0.5, 0.5, 8).reshape(-1, 1, 1, 1)
+        stem.weight *= torch.logspace(-0.5, 0.5, 8).reshape(-1, 1, 1, 1)
     before = find_layers(export_backbone(net))
     (pair,) = find_neighbours(before)
     for graph, equal in ((before, False), (equalized(before, faces), True)):
