@@ -46,6 +46,11 @@ def _on_grid(values: Tensor | None, scale: Tensor | None, low: int, high: int) -
     return made
 
 
+def _unit(bias: Tensor) -> Tensor:
+    """Return what to count a bias in where its layer makes floats, which have no step."""
+    return torch.clamp(bias.abs().max() / 127, min=1e-6)
+
+
 class FakeQuantized:
     """Runs a network that `QdqWriter` wrote with every layer in int8, and lets gradients through.
 
@@ -79,6 +84,7 @@ class FakeQuantized:
         floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
         self._products = [layer for layer in graph.layers if layer.weight is not None]
         self._steps: dict[str, Tensor] = {}
+        self._units: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
         """By the name of the layer, float32 in steps of its grid, so that one learning rate fits all layers."""
         self.biases: dict[str, Tensor] = {}
@@ -91,8 +97,9 @@ class FakeQuantized:
             weight = torch.from_numpy(floats[layer.weight].copy()) / self._steps[layer.name]
             self.weights[layer.name] = weight.requires_grad_()
             if layer.name in biases:
-                bias = torch.from_numpy(biases[layer.name].copy()) / self._constants[f"{layer.output}.scale"]
-                self.biases[layer.name] = bias.requires_grad_()
+                bias = torch.from_numpy(biases[layer.name].copy())
+                self._units[layer.name] = self._constants.get(f"{layer.output}.scale", _unit(bias))
+                self.biases[layer.name] = (bias / self._units[layer.name]).requires_grad_()
         self._weights = {f"{layer.name}.w8": layer for layer in self._products}
         kind = "b32" if target.bias else "bias"
         self._biases = {f"{layer.name}.{kind}": layer for layer in self._products if layer.name in self.biases}
@@ -134,7 +141,7 @@ class FakeQuantized:
         return self.weights[layer.name] * self._steps[layer.name]
 
     def _bias(self, layer: Layer) -> Tensor:
-        bias = self.biases[layer.name] * self._constants[f"{layer.output}.scale"]
+        bias = self.biases[layer.name] * self._units[layer.name]
         if not self._whole_biases:
             return bias
         unit = self._constants[f"{layer.inputs[0]}.scale"] * self._steps[layer.name].reshape(-1)

@@ -11,11 +11,12 @@ from torch import nn
 
 from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
+from edgeface.export import equalization
 from edgeface.export.bias import corrected_biases
 from edgeface.export.bounded import Bounds, Trial, quantize_within
 from edgeface.export.calibration import draw_faces, held_out
 from edgeface.export.cleaning import serialize
-from edgeface.export.equalization import SHARE, equalize, find_neighbours
+from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.graph import export_backbone, fix_batch
 from edgeface.export.layers import find_layers
 from edgeface.export.parity import compare
@@ -198,7 +199,7 @@ def test_equalised_channels_reach_equally_far(model, faces):
     largest = np.abs(stored[last.second.weight]).max((0, 2, 3))
     alive = reach > 0
     assert alive.sum() > 32
-    ratio = reach[alive] ** (SHARE / (1 - SHARE)) / largest[alive]
+    ratio = reach[alive] ** (equalization.SHARE / (1 - equalization.SHARE)) / largest[alive]
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     stem = nn.Conv2d(3, 8, 7, 8, 3)
     net = nn.Sequential(stem, nn.ReLU(), nn.Conv2d(8, 8, 14, groups=8), nn.Flatten()).eval()
