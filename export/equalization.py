@@ -1,6 +1,5 @@
 """Cross-layer equalisation: shifting scale between channels of neighbouring layers, which floats do not notice."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +33,7 @@ class Neighbours:
     second: Layer
 
 
-def equalize(graph: Graph, reaches: Mapping[str, npt.NDArray[np.floating]]) -> Graph:
+def equalize(graph: Graph, reaches: dict[str, npt.NDArray[np.float32]]) -> Graph:
     """Return the network with more equal channels of the tensors between two convolutions.
 
     Channel i of the first layer is divided by s_i and of the second multiplied, which float arithmetic does not notice
