@@ -22,7 +22,7 @@ from edgeface.manifest import Finetuning
 from edgeface.runtime.embedder import open_embedder
 
 BATCH: Final = 16
-"""Faces in a step: all their activations are in memory, 60 MB for each face of a MobileFaceNet."""
+"""Faces in a step: all their activations are in memory, some 150 MB for each face of a MobileFaceNet."""
 
 WEIGHT_RATE: Final = 0.003
 """Adam's largest learning rate of weights, in steps of their grid. Ten times that shakes more than it teaches."""
