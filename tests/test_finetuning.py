@@ -69,6 +69,13 @@ def embed(model, faces):
     return open_embedder(serialize(model), provider="cpu").embed(faces)
 
 
+def assert_same(made, expected):
+    """Most faces agree to float precision; in a few, a sum in another order rounds to the next step somewhere."""
+    parity = compare(expected, made)
+    assert parity.mean_cosine > 0.99999 and parity.min_cosine > 0.9995
+    assert np.median(np.abs(made - expected).max(axis=1)) < 1e-5
+
+
 def shaken(quantizer):
     """Move weights and biases far, as long training would, so that no start value can pass for a trained one."""
     network = in_torch(quantizer)
@@ -84,13 +91,12 @@ def shaken(quantizer):
 def test_torch_computes_what_the_file_says(exported, model, faces, target, form):
     quantizer = quantized(model if form == "rewritten" else exported, faces, target)
     before = as_written(quantizer.write(Plan()), faces)
-    np.testing.assert_allclose(in_torch(quantizer).embed(torch.from_numpy(faces)).detach(), before, atol=2e-3)
+    assert_same(in_torch(quantizer).embed(torch.from_numpy(faces)).detach().numpy(), before)
     network = shaken(quantizer)
     quantizer.tune(network.tuned())
     written = quantizer.write(Plan())
     trained = network.embed(torch.from_numpy(faces)).detach().numpy()
-    parity = compare(as_written(written, faces), trained)
-    assert parity.mean_cosine > 0.99999 and parity.min_cosine > 0.9999
+    assert_same(trained, as_written(written, faces))
     assert compare(before, trained).mean_cosine < 0.9999  # else the test could not fail
     assert compare(embed(written, faces), trained).mean_cosine > 0.999  # fused into integer kernels
     largest = max(np.abs(numpy_helper.to_array(t)).max() for t in written.graph.initializer if t.name.endswith(".w8"))
@@ -337,10 +343,8 @@ def test_a_whole_network_of_attention_and_norms(faces):
     quantizer = quantized(export_backbone(Attention().eval()), faces)
     network = shaken(quantizer)
     quantizer.tune(network.tuned())
-    parity = compare(
-        as_written(quantizer.write(Plan()), faces), network.embed(torch.from_numpy(faces)).detach().numpy()
-    )
-    assert parity.min_cosine > 0.9999
+    made = network.embed(torch.from_numpy(faces)).detach().numpy()
+    assert_same(made, as_written(quantizer.write(Plan()), faces))
 
 
 def test_in_memory_faces_stay_as_they_are(model, faces):
