@@ -60,13 +60,29 @@ class EmbedderContract(_Record):
     normalised: Literal[True] = True
 
 
+class Finetuning(_Record):
+    """How an int8 network was trained to give what the float32 one gives.
+
+    `faces` were learned from, each once an epoch. The losses are the mean of 1 - cosine between both on the
+    `held_apart` ones, before and after, with every layer in int8. `kept` is False where the network from before was the
+    better one and is the one in the bundle.
+    """
+
+    epochs: int = Field(ge=1)
+    faces: int = Field(ge=1)
+    held_apart: int = Field(ge=1)
+    loss_before: float = Field(ge=0, le=2)
+    loss_after: float = Field(ge=0, le=2)
+    kept: bool
+
+
 class Quantization(_Record):
     """How an int8 network was quantized.
 
     `float_nodes` are the layers that compute in float, `float_weights` says that their weights are in float32 too.
     `bound` is what was asked of the network and what it reaches, `speed` whether it is faster than fp32 where it was
     exported, and if not, why. `sensitivity` is the mean of 1 - cosine with one layer alone in int8, by layer, if it
-    was measured.
+    was measured. `finetuning` is None where it was not asked for.
     """
 
     target: str
@@ -80,6 +96,7 @@ class Quantization(_Record):
     bound: str | None = None
     speed: str | None = None
     sensitivity: dict[str, float] = {}
+    finetuning: Finetuning | None = None
 
 
 class Accuracy(_Record):

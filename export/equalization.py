@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: shifting scale between neighbouring layers, which float arithmetic does not notice."""
+"""Cross-layer equalisation: shifting scale between channels of neighbouring layers, which floats do not notice."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,8 +11,15 @@ from onnx import numpy_helper
 from edgeface.export.layers import Graph, Layer
 from edgeface.export.prelu import is_prelu_arithmetic
 
-SWEEPS: Final = 4
-"""Times that all neighbours are equalised: a layer between two others is changed by both."""
+SHARE: Final = 0.75
+"""Of a difference between channels, how much activations are relieved of; the rest is left to them, not to weights.
+
+On a MobileFaceNet the mean of 1 - cosine in int8 is 0.0037 with 0.5 and with 0.75, 0.0039 with 1, and 0.0052 where the
+weights alone are looked at.
+"""
+
+_LEAST: Final = 0.01
+"""Share of the largest channel that every channel is taken to reach: what the faces hardly show may reach further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +33,23 @@ class Neighbours:
     second: Layer
 
 
-def equalize(graph: Graph) -> Graph:
-    """Return the network with equal ranges of weights on both sides of each channel between two convolutions.
+def equalize(graph: Graph, reaches: dict[str, npt.NDArray[np.float32]]) -> Graph:
+    """Return the network with more equal channels of the tensors between two convolutions.
 
-    Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019,
-    arXiv 1906.04721, equation 11: channel i of the first layer is divided by s_i = sqrt(r1_i * r2_i) / r2_i, and of
-    the second multiplied, with r1_i and r2_i the largest weights of that channel in either. Then no channel of the
-    tensor between is so small that it drowns in the steps of the largest.
+    Channel i of the first layer is divided by s_i and of the second multiplied, which float arithmetic does not notice
+    (Nagel et al., ICCV 2019, arXiv 1906.04721, section 4.1). Weights have a step for each output channel but a tensor
+    has one for all, so it is the tensor's channels that should reach equally far: s_i is its reach where the second is
+    depthwise and takes no harm, and reach^a / weight^(1 - a) with the largest weight on that channel elsewhere (Xiao et
+    al., "SmoothQuant", ICML 2023, arXiv 2211.10438, equation 4).
+
+    Args:
+        graph: the float32 network.
+        reaches: largest magnitude in each channel of what layers make, (C,), by the name of the tensor.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
-    pairs = find_neighbours(graph)
     changed: set[str] = set()
-    for _ in range(SWEEPS):
-        for pair in pairs:
-            changed |= _equalize(pair, weights)
+    for pair in find_neighbours(graph):
+        changed |= _equalize(pair, reaches[pair.first.output], weights)
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for tensor in model.graph.initializer:
@@ -89,20 +99,22 @@ def _shared_weights(graph: Graph) -> set[str | None]:
     return twice
 
 
-def _equalize(pair: Neighbours, weights: dict[str, npt.NDArray[np.float32]]) -> set[str]:
+def _equalize(
+    pair: Neighbours, reach: npt.NDArray[np.floating], weights: dict[str, npt.NDArray[np.float32]]
+) -> set[str]:
     """Equalise one pair in place; returns the names of the weights that changed."""
     assert pair.first.weight is not None and pair.second.weight is not None
     first, second = weights[pair.first.weight], weights[pair.second.weight]
     channels = len(first)
     if pair.second.depthwise and second.shape[:2] == (channels, 1):
-        reach, spread = np.abs(second).max(axis=(1, 2, 3)), (-1, 1, 1, 1)
+        largest, spread, share = np.ones(channels, np.float32), (-1, 1, 1, 1), 1.0
     elif not pair.second.depthwise and second.shape[1] == channels:
-        reach, spread = np.abs(second).max(axis=(0, 2, 3)), (1, -1, 1, 1)
+        largest, spread, share = np.abs(second).max(axis=(0, 2, 3)), (1, -1, 1, 1), SHARE
     else:
         return set()  # in groups of several channels
-    own = np.abs(first).max(axis=(1, 2, 3))
-    usable = (own > 0) & (reach > 0)
-    scale = np.sqrt(np.where(usable, own, 1.0) / np.where(usable, reach, 1.0)).astype(np.float32)
+    usable = (reach.max() > 0) & (largest > 0)
+    reached = np.where(usable, np.maximum(reach, _LEAST * reach.max()), 1.0)
+    scale = (reached**share / np.where(usable, largest, 1.0) ** (1 - share)).astype(np.float32)
     weights[pair.first.weight] = first / scale.reshape(-1, 1, 1, 1)
     weights[pair.second.weight] = second * scale.reshape(spread)
     if pair.first.bias is not None:

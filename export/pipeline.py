@@ -17,6 +17,7 @@ from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
 from edgeface.export.calibration import held_out
 from edgeface.export.cleaning import serialize
 from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
+from edgeface.export.finetuning import check_epochs, finetune
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same_network, compare
@@ -78,6 +79,7 @@ class ExportSettings:
         target: processor that the networks are for; one of `export.targets.NAMES`.
         method: from activations to their ranges; a key of `export.ranges.METHODS`.
         bounds: what the int8 network has to keep, and what it may cost.
+        finetune: epochs of fine-tuning int8, None for post-training quantization alone.
         batch: faces in every run of a network, None to leave that free.
         fmr: false match rates to choose thresholds for.
         detector: face detector network (ONNX), or None for a bundle without one.
@@ -88,6 +90,7 @@ class ExportSettings:
     target: str = "auto"
     method: str = "percentile"
     bounds: Bounds = field(default_factory=Bounds)
+    finetune: int | None = None
     batch: int | None = None
     fmr: tuple[float, ...] = (1e-2, 1e-3)
     detector: bytes | None = None
@@ -102,6 +105,7 @@ class ExportSettings:
         if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
             raise ConfigError(f"--batch is 1 to {MAX_BATCH} faces, got {self.batch}; leave it out for any number")
         check_target(self.target, "int8" in self.precisions)
+        check_epochs(self.finetune, "int8" in self.precisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ def export_bundle(
     variants: dict[str, _Variant] = {}
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
-        made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled)
+        made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled, step)
         variants[precision] = _measure(made, calibration, reference, precision)
     variants = _timed(variants, fp32, calibration[:1], settings.target)
     for name, variant in variants.items():
@@ -197,6 +201,7 @@ def _at_precision(
     faces: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
     labelled: LabelledPairs | None,
+    step: Step,
 ) -> Bounded:
     made = Bounded(fp32, None, ())
     if precision == "fp16":
@@ -204,6 +209,8 @@ def _at_precision(
     elif precision == "int8":
         ranges, tried, name = held_out(len(faces))
         quantizer = Quantizer(model, faces[ranges], resolve_target(settings.target), settings.method)
+        if settings.finetune is not None:
+            finetune(quantizer, faces[ranges], settings.finetune, step)
         pairs = (labelled.faces, labelled.pairs) if labelled else None
         made = quantize_within(quantizer, settings.bounds, Trial(faces[tried], reference[tried], name, pairs, fp32))
     if settings.batch is None:

@@ -1,6 +1,7 @@
 """Writing quantization into a graph, as pairs of QuantizeLinear and DequantizeLinear (QDQ)."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,19 @@ STORED_FROM: Final = 512
 _LARGEST_BIAS: Final = 2.0**30
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What fine-tuning found for a network with every layer in int8.
+
+    Attributes:
+        weights: by the name of the layer.
+        biases: (C,) float32, by the name of the layer.
+    """
+
+    weights: Mapping[str, Rounded]
+    biases: Mapping[str, npt.NDArray[np.float32]]
+
+
 class QdqWriter:
     """Writes one network with some of its layers in int8.
 
@@ -31,14 +45,17 @@ class QdqWriter:
         graph: the float32 network.
         ranges: of the tensors that its layers take and make.
         target: the processor it is for.
+        tuned: weights of layers in int8, instead of the network's own.
     """
 
-    def __init__(self, graph: Graph, ranges: Mapping[str, Range], target: Target) -> None:
+    def __init__(self, graph: Graph, ranges: Mapping[str, Range], target: Target, tuned: Tuned | None = None) -> None:
         self._graph = graph
         self._target = target
         self._weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
         self._scales = {name: _scale(values, target) for name, values in ranges.items()}
         self._cache: dict[tuple[str, bool], Rounded] = {}
+        if tuned is not None:
+            self._cache = {(name, True): rounded for name, rounded in tuned.weights.items()}
 
     def write(
         self,
@@ -112,7 +129,7 @@ class QdqWriter:
             if integer and self._target.bias and layer.bias is not None:
                 # A bias is stored in units of both scales, and must fit into 32 bits.
                 least = np.abs(self._weights[layer.bias]) / (self._scales[layer.inputs[0]][0] * _LARGEST_BIAS)
-            top = 64 if integer and self._target.reduce_range else 127
+            top = self._target.largest_weight if integer else 127
             self._cache[key] = round_weight(self._weights[layer.weight], layer.channel_axis, top, least)
         return self._cache[key]
 

@@ -1,5 +1,8 @@
 """Static int8 quantization of an embedder, in the form that the target runs fast."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -7,13 +10,16 @@ import onnx
 from edgeface.errors import UnknownNameError
 from edgeface.export.bias import corrected_biases
 from edgeface.export.cleaning import clean_model, set_metadata
-from edgeface.export.equalization import equalize
+from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.layers import Graph, find_layers
-from edgeface.export.qdq import QdqWriter
-from edgeface.export.ranges import METHODS, collect_activations
+from edgeface.export.qdq import QdqWriter, Tuned
+from edgeface.export.ranges import METHODS, channel_reaches, check_faces, collect_activations
 from edgeface.export.search import Plan
 from edgeface.export.targets import Target
-from edgeface.manifest import Quantization
+from edgeface.manifest import Finetuning, Quantization
+
+EQUALIZATION_FACES: Final = 128
+"""Faces that show how far each channel reaches: only the proportions matter."""
 
 
 class Quantizer:
@@ -40,13 +46,31 @@ class Quantizer:
             raise UnknownNameError("calibration method", method, METHODS)
         self.target = target
         self.method = method
-        self.graph: Graph = equalize(find_layers(model))
+        check_faces(len(faces))
+        self.graph: Graph = _equalized(find_layers(model), faces[:EQUALIZATION_FACES])
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
         activations = collect_activations(self.graph.model, self.graph.tensors, faces)
-        self._writer = QdqWriter(self.graph, activations.ranges(method), target)
+        self.finetuning: Finetuning | None = None
+        """What came of fine-tuning, if there was any: goes into the manifest."""
+        self._ranges = activations.ranges(method)
+        self._writer = QdqWriter(self.graph, self._ranges, target)
         every = [layer.name for layer in self.graph.layers]
-        self._in_integer = corrected_biases(self.graph, activations.means, self._writer.rounded())
+        self._corrected = corrected_biases(self.graph, activations.means, self._writer.rounded())
+        self._in_integer = dict(self._corrected)
         self._in_float = corrected_biases(self.graph, activations.means, self._writer.rounded(every))
+
+    @property
+    def biases(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Of layers in int8, (C,) by the name of the layer."""
+        return self._in_integer
+
+    def tune(self, tuned: Tuned | None) -> None:
+        """Take weights and biases of layers in int8 from fine-tuning, None for those of post-training.
+
+        Layers in float keep the network's own, so that with all of them in float it is still the original.
+        """
+        self._writer = QdqWriter(self.graph, self._ranges, self.target, tuned)
+        self._in_integer = dict(self._corrected if tuned is None else tuned.biases)
 
     def write(self, plan: Plan) -> onnx.ModelProto:
         """Return the network with the layers in float that the plan names."""
@@ -69,4 +93,10 @@ class Quantizer:
             method=self.method,
             float_nodes=plan.float_layers,
             float_weights=plan.float_weights,
+            finetuning=self.finetuning,
         )
+
+
+def _equalized(graph: Graph, faces: npt.NDArray[np.uint8]) -> Graph:
+    between = list(dict.fromkeys(pair.first.output for pair in find_neighbours(graph)))
+    return equalize(graph, channel_reaches(graph.model, between, faces)) if between else graph

@@ -164,8 +164,7 @@ def collect_activations(model: onnx.ModelProto, tensors: Sequence[str], faces: n
     Raises:
         ExportError: too few faces, or an activation is not finite.
     """
-    if len(faces) < MIN_IMAGES:
-        raise ExportError(f"calibration needs at least {MIN_IMAGES} aligned faces, {len(faces)} were given")
+    check_faces(len(faces))
     session = open_session(serialize(with_outputs(model, tensors)), provider="cpu", threads=0, name="calibration")
     places = {output.name: index for index, output in enumerate(session.outputs)}
     histograms = {name: Histogram() for name in tensors}
@@ -178,6 +177,37 @@ def collect_activations(model: onnx.ModelProto, tensors: Sequence[str], faces: n
             added = values.sum(axis=0, dtype=np.float64)
             sums[name] = sums[name] + added if name in sums else added
     return Activations(histograms, {name: total / len(faces) for name, total in sums.items()}, len(faces))
+
+
+def check_faces(count: int) -> None:
+    """Refuse too few faces for calibration.
+
+    Raises:
+        ExportError: fewer than 16.
+    """
+    if count < MIN_IMAGES:
+        raise ExportError(f"calibration needs at least {MIN_IMAGES} aligned faces, {count} were given")
+
+
+def channel_reaches(
+    model: onnx.ModelProto, tensors: Sequence[str], faces: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the largest magnitude in each channel of tensors over faces, (C,) by the name of the tensor.
+
+    Args:
+        model: an embedder that meets the contract.
+        tensors: names of feature maps, (N, C, H, W).
+        faces: (N, 112, 112, 3) uint8 RGB, N >= 1.
+    """
+    session = open_session(serialize(with_outputs(model, tensors)), provider="cpu", threads=0, name="calibration")
+    places = {output.name: index for index, output in enumerate(session.outputs)}
+    reaches: dict[str, npt.NDArray[np.float32]] = {}
+    for start in range(0, len(faces), CHUNK):
+        results = session.run({session.inputs[0].name: faces[start : start + CHUNK]})
+        for name in tensors:
+            reach = np.abs(results[places[name]]).max(axis=(0, 2, 3))
+            reaches[name] = np.maximum(reaches[name], reach) if name in reaches else reach
+    return reaches
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -42,6 +42,11 @@ class Target:
             return -127, 127
         return (-128, 127) if self.signed else (0, 255)
 
+    @property
+    def largest_weight(self) -> int:
+        """Largest number that a weight is stored as; the smallest is its negative."""
+        return 64 if self.reduce_range else 127
+
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
+from edgeface.export import equalization
 from edgeface.export.bias import corrected_biases
 from edgeface.export.bounded import Bounds, Trial, quantize_within
 from edgeface.export.calibration import draw_faces, held_out
@@ -27,6 +28,7 @@ from edgeface.export.ranges import (
     BINS,
     METHODS,
     Histogram,
+    channel_reaches,
     collect_activations,
     entropy_range,
     minmax_range,
@@ -89,6 +91,11 @@ def quantizer(model, faces):
 
 def embed(model, faces):
     return open_embedder(serialize(model), provider="cpu").embed(faces)
+
+
+def equalized(graph, faces):
+    between = [pair.first.output for pair in find_neighbours(graph)]
+    return equalize(graph, channel_reaches(graph.model, between, faces))
 
 
 def outputs_of(model, name, faces):
@@ -173,7 +180,7 @@ def test_targets():
 
 def test_equalisation_leaves_the_float_network_alone(model, faces):
     graph = find_layers(model)
-    equal = equalize(graph)
+    equal = equalized(graph, faces)
     places = {layer.name: place for place, layer in enumerate(graph.layers)}
     pairs = [(places[pair.first.name], places[pair.second.name]) for pair in find_neighbours(graph)]
     assert pairs == [(1, 2), (4, 5)]  # through a PReLU and a ReLU; the stem also feeds the sum
@@ -186,12 +193,26 @@ def test_equalisation_leaves_the_float_network_alone(model, faces):
     assert changed
 
 
-def test_equalised_channels_reach_equally_far(model):
-    graph = equalize(find_layers(model))
+def test_equalised_channels_reach_equally_far(model, faces):
+    """Before a depthwise convolution exactly; before another, weights and reach share the difference."""
+    graph = equalized(find_layers(model), faces)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
-    last = find_neighbours(graph)[-1]  # nothing behind it changed these two again
-    first, second = stored[last.first.weight], stored[last.second.weight]
-    np.testing.assert_allclose(np.abs(first).max((1, 2, 3)), np.abs(second).max((0, 2, 3)), rtol=1e-4)
+    last = find_neighbours(graph)[-1]
+    reach = channel_reaches(graph.model, [last.first.output], faces)[last.first.output]
+    largest = np.abs(stored[last.second.weight]).max((0, 2, 3))
+    alive = reach > 0
+    assert alive.sum() > 32
+    ratio = reach[alive] ** (equalization.SHARE / (1 - equalization.SHARE)) / largest[alive]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+    stem = nn.Conv2d(3, 8, 7, 8, 3)
+    net = nn.Sequential(stem, nn.ReLU(), nn.Conv2d(8, 8, 14, groups=8), nn.Flatten()).eval()
+    with torch.no_grad():
+        stem.weight *= torch.logspace(-0.5, 0.5, 8).reshape(-1, 1, 1, 1)
+    before = find_layers(export_backbone(net))
+    (pair,) = find_neighbours(before)
+    for graph, equal in ((before, False), (equalized(before, faces), True)):
+        reach = channel_reaches(graph.model, [pair.first.output], faces)[pair.first.output]
+        assert (reach.max() < 1.001 * reach.min()) == equal
 
 
 def test_relu6_is_no_neighbour():

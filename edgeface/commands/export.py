@@ -37,6 +37,12 @@ def export_command(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Measure what each layer costs in int8, even if none has to be float.")
     ] = False,
+    finetune: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs to train int8 towards the original's embeddings, on calibration faces [default: none]."
+        ),
+    ] = None,
     data: opt.Data = None,
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
@@ -96,6 +102,7 @@ def export_command(
             max_bytes=max_bytes,
             sensitivity=sensitivity,
         ),
+        finetune=finetune,
         batch=batch,
         fmr=rates,
         detector=_detector(detector),
