@@ -12,7 +12,6 @@ from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError
 from edgeface.evaluation.verification import verify_pairs
 from edgeface.export.cleaning import serialize
-from edgeface.export.cost import CostModel
 from edgeface.export.parity import Parity, compare
 from edgeface.export.quantize import Quantizer
 from edgeface.export.search import Plan, find_plan, ladder
@@ -161,14 +160,13 @@ def quantize_within(quantizer: Quantizer, bounds: Bounds, trial: Trial) -> Bound
         ConfigError: a bound needs labelled pairs and there are none.
     """
     search = _Search(quantizer, bounds, trial)
-    costs = CostModel(quantizer.graph)
-    start = costs.cheapest() if quantizer.target.costs_known else ()
+    start = quantizer.cheapest.float_layers
 
     def price(name: str) -> float:
-        return costs.change(start, name)
+        return quantizer.costs.change(start, name)
 
     sensitivities: tuple[Sensitivity, ...] = ()
-    if bounds.sensitivity or not search.holds(Plan(start)):
+    if bounds.sensitivity or not search.holds(quantizer.cheapest):
 
         def judge(names: Collection[str]) -> Parity:
             return trial.parity(search.file(Plan(tuple(names), float_weights=True)), SENSITIVITY_FACES)

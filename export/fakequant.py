@@ -1,6 +1,6 @@
 """A written QDQ network in torch, with its weights as parameters: what is trained is what is exported."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -52,13 +52,14 @@ def _unit(bias: Tensor) -> Tensor:
 
 
 class FakeQuantized:
-    """Runs a network that `QdqWriter` wrote with every layer in int8, and lets gradients through.
+    """Runs a network that `QdqWriter` wrote, and lets gradients through; what is in float there stays as it is.
 
     Args:
         model: the written network.
         graph: the float32 network that it was written from.
         target: the processor it is for.
         biases: in float as the writer got them, (C,) by the name of the layer.
+        float_layers: names of the layers that were written in float.
 
     Raises:
         ExportError: the network has an operator that `export.operators` does not know.
@@ -70,6 +71,7 @@ class FakeQuantized:
         graph: Graph,
         target: Target,
         biases: Mapping[str, npt.NDArray[np.float32]],
+        float_layers: Collection[str] = (),
     ) -> None:
         check_operators({node.op_type for node in model.graph.node} - {"QuantizeLinear", "DequantizeLinear"})
         self._nodes = [
@@ -82,7 +84,8 @@ class FakeQuantized:
         self._top = target.largest_weight
         self._whole_biases = target.bias
         floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
-        self._products = [layer for layer in graph.layers if layer.weight is not None]
+        in_int8 = (layer for layer in graph.layers if layer.name not in float_layers)
+        self._products = [layer for layer in in_int8 if layer.weight is not None]
         self._steps: dict[str, Tensor] = {}
         self._units: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}

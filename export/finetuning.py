@@ -17,7 +17,6 @@ from edgeface.export.fakequant import FakeQuantized
 from edgeface.export.parity import Parity, compare
 from edgeface.export.qdq import Tuned
 from edgeface.export.quantize import Quantizer
-from edgeface.export.search import Plan
 from edgeface.manifest import Finetuning
 from edgeface.runtime.embedder import open_embedder
 
@@ -76,7 +75,7 @@ def finetune(
     step: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Finetuning:
-    """Fine-tune the network with every layer in int8, and let the quantizer write what came of it.
+    """Fine-tune the network with in int8 what is faster there, and let the quantizer write what came of it.
 
     The written QDQ graph itself is run in torch with its roundings, and gradients pass through those (Jacob et al.,
     2018, arXiv 1712.05877, section 3). Weights and biases are learned. The ranges stay as the faces gave them: learned
@@ -108,8 +107,11 @@ def finetune(
         )
     apart = np.zeros(len(faces), bool)
     apart[::HELD_APART] = True
-    before = serialize(quantizer.write(Plan()))
-    network = FakeQuantized(quantizer.write(Plan()), quantizer.graph, quantizer.target, quantizer.biases)
+    plan = quantizer.cheapest
+    before = serialize(quantizer.write(plan))
+    network = FakeQuantized(
+        quantizer.write(plan), quantizer.graph, quantizer.target, quantizer.biases, plan.float_layers
+    )
     original = serialize(quantizer.graph.model)
     check = _lesson(original, faces[apart])
     views = [_lesson(original, view) for view in (faces[~apart], faces[~apart][:, :, ::-1])]
@@ -191,7 +193,7 @@ def _keep_the_better(
         return compare(check.embeddings.numpy(), embedder.embed(check.faces.numpy()))
 
     quantizer.tune(tuned)
-    old, new = measure(before), measure(serialize(quantizer.write(Plan())))
+    old, new = measure(before), measure(serialize(quantizer.write(quantizer.cheapest)))
     kept = new.mean_cosine > old.mean_cosine
     if not kept:
         quantizer.tune(None)

@@ -23,7 +23,7 @@ _LARGEST_BIAS: Final = 2.0**30
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What fine-tuning found for a network with every layer in int8.
+    """What fine-tuning found for the layers of a network in int8.
 
     Attributes:
         weights: by the name of the layer.

@@ -10,6 +10,7 @@ import onnx
 from edgeface.errors import UnknownNameError
 from edgeface.export.bias import corrected_biases
 from edgeface.export.cleaning import clean_model, set_metadata
+from edgeface.export.cost import CostModel
 from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.layers import Graph, find_layers
 from edgeface.export.qdq import QdqWriter, Tuned
@@ -48,6 +49,10 @@ class Quantizer:
         self.method = method
         check_faces(len(faces))
         self.graph: Graph = _equalized(find_layers(model), faces[:EQUALIZATION_FACES])
+        self.costs = CostModel(self.graph)
+        """What layers in float cost."""
+        self.cheapest = Plan(self.costs.cheapest() if target.costs_known else ())
+        """The plan with in float what is no slower there."""
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
         activations = collect_activations(self.graph.model, self.graph.tensors, faces)
         self.finetuning: Finetuning | None = None
