@@ -29,6 +29,7 @@ from edgeface.manifest import (
     Accuracy,
     Calibration,
     EmbedderContract,
+    Finetuning,
     Licences,
     Manifest,
     PrecisionEntry,
@@ -454,7 +455,10 @@ def test_galleries_multiply_false_matches(report):
 def test_int8_in_words_and_a_bar_for_each_layer(report):
     reader, _ = report
     assert "2.08 times as fast" in reader.text and "minimum cosine 0.9871, at least 0.98 asked" in reader.text
-    assert "2 layers would have cost too much in int8 and stayed in float: net/conv6, net/conv13" in reader.text
+    assert (
+        "2 layers stayed in float, as int8 would be no faster there or cost too much: net/conv6, net/conv13"
+        in reader.text
+    )
     assert [row[0] for row in by_header(reader, "smallest cosine")] == ["fp32", "int8"]
     assert by_header(reader, "smallest cosine")[1] == ["int8", "1.00 MB", "0.51 ms (cpu)", "0.9834", "0.9952"]
     bars = [attributes["class"] for tag, attributes in Reader(layer_chart(record())).tags if tag == "rect"]
@@ -462,6 +466,14 @@ def test_int8_in_words_and_a_bar_for_each_layer(report):
     costliest = by_header(reader, "costliest layers")
     assert [row[0] for row in costliest[:3]] == ["net/conv6", "net/conv13", "net/conv20"]
     assert [row[2] for row in costliest[:3]] == ["float", "float", "int8"]
+
+
+@pytest.mark.parametrize(("kept", "outcome"), [(True, "is the one here"), (False, "the one from before is here")])
+def test_fine_tuning_is_told(kept, outcome):
+    tuned = Finetuning(epochs=6, faces=350, held_apart=50, loss_before=0.00375, loss_after=0.0033, kept=kept)
+    reader = Reader(bundle_report(facts(quantization=record(finetuning=tuned)), None))
+    assert "trained for 6 epochs on 350 faces" in reader.text and "from 0.00375 to 0.0033" in reader.text
+    assert outcome in reader.text
 
 
 def test_bars_are_as_high_as_their_layer_costs():

@@ -12,7 +12,7 @@ from edgeface.manifest import Manifest, Quantization
 COSTLIEST: Final = 8
 """Layers that are named below the chart of all."""
 
-_TOLD_ELSEWHERE: Final = ("float_nodes", "bound", "speed", "sensitivity")
+_TOLD_ELSEWHERE: Final = ("float_nodes", "bound", "speed", "sensitivity", "finetuning")
 _WORDS: Final = {
     "target": "made for the processor",
     "activations": "numbers between layers",
@@ -136,8 +136,8 @@ def _making(precision: str, record: Quantization) -> list[str]:
     if record.float_nodes:
         parts.append(
             markup.paragraph(
-                f"{counted(len(record.float_nodes), 'layer')} would have cost too much in {precision} and stayed in "
-                f"float: {', '.join(record.float_nodes)}."
+                f"{counted(len(record.float_nodes), 'layer')} stayed in float, as {precision} would be no faster there "
+                f"or cost too much: {', '.join(record.float_nodes)}."
             )
         )
     else:
@@ -148,6 +148,15 @@ def _making(precision: str, record: Quantization) -> list[str]:
         for fact, value in facts.items()
         if fact not in _TOLD_ELSEWHERE and value is not None and _plain(value)
     ]
+    if (tuned := record.finetuning) is not None:
+        outcome = "is the one here" if tuned.kept else "was not better, so the one from before is here"
+        parts.append(
+            markup.paragraph(
+                f"It was fine-tuned: trained for {counted(tuned.epochs, 'epoch')} on {counted(tuned.faces, 'face')} to "
+                f"give the embeddings of fp32. On {counted(tuned.held_apart, 'face')} held apart the mean of 1 - cosine"
+                f" went from {tuned.loss_before:.3g} to {tuned.loss_after:.3g}. The network after it {outcome}."
+            )
+        )
     return [*parts, markup.facts(rows), *_sensitivity(record)]
 
 
