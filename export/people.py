@@ -49,7 +49,13 @@ class People:
 
 
 def gather_people(
-    data: FaceSet, detector: Callable[[], Detector], *, largest: bool = False, seed: int = 0, progress: Progress
+    data: FaceSet,
+    detector: Callable[[], Detector],
+    *,
+    largest: bool = False,
+    each: int = MAX_EACH,
+    seed: int = 0,
+    progress: Progress,
 ) -> People:
     """Read the labelled faces of a data set, at most `MAX_FACES` of people drawn at random.
 
@@ -60,6 +66,7 @@ def gather_people(
         data: crops or photographs.
         detector: opens a face detector; called at the first photograph.
         largest: of several faces in a photograph take the largest, instead of leaving it out.
+        each: of one person at most so many: fewer leave room for more people.
         seed: of the draw.
         progress: told how many of how many pictures are done.
 
@@ -67,7 +74,7 @@ def gather_people(
         BundleError: as `detector` raises it.
     """
     finder = functools.cache(detector)
-    chosen = _draw(data, seed)
+    chosen = _draw(data, each, seed)
     faces, names, skipped = [], [], list(data.skipped)
     for done, index in enumerate(chosen):
         sample = data.samples[index]
@@ -94,14 +101,14 @@ def _face(data: FaceSet, index: int, finder: Callable[[], Detector], largest: bo
     return taken.face
 
 
-def _draw(data: FaceSet, seed: int) -> list[int]:
+def _draw(data: FaceSet, each: int, seed: int) -> list[int]:
     """Return the pictures to use, in order."""
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     labels = np.unique(data.labels[data.labels != UNKNOWN])
     for label in rng.permutation(labels):
         own = np.flatnonzero(data.labels == label)
-        own = np.sort(rng.permutation(own)[:MAX_EACH])
+        own = np.sort(rng.permutation(own)[:each])
         if len(chosen) + len(own) <= MAX_FACES:
             chosen += own.tolist()
     return sorted(chosen)

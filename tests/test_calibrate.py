@@ -215,8 +215,9 @@ def test_broken_pictures_are_left_out_and_photographs_need_a_detector(bundle, tm
 def test_many_faces_are_thinned_by_person(bundle, tmp_path, monkeypatch):
     folder = paint(tmp_path / "people", people=6, each=5)
     monkeypatch.setattr("edgeface.export.people.MAX_FACES", 12)
-    monkeypatch.setattr("edgeface.export.people.MAX_EACH", 4)
-    taken = gather_people(open_faces(folder), lambda: pytest.fail("no photographs"), progress=lambda done, total: None)
+    taken = gather_people(
+        open_faces(folder), lambda: pytest.fail("no photographs"), each=4, progress=lambda done, total: None
+    )
     assert len(taken.faces) == 12 and np.bincount(taken.labels).tolist() == [4, 4, 4]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeface.export.report.effects import Effect
     from edgeface.runtime.bundle import Bundle
 
+MAX_EACH = 40  # as export.people.MAX_EACH, which is not imported for the sake of --help
 SHOWN = 5
 """So many suspects and skipped pictures are shown; --json has all."""
 
@@ -31,6 +32,9 @@ def calibrate_command(
         str | None, typer.Option(help="False match rates to choose thresholds for [default: those of the bundle].")
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the data [default: the name of --data].")] = None,
+    each: Annotated[
+        int, typer.Option(min=2, max=MAX_EACH, help="Pictures of one person at most; 2000 are taken in all.")
+    ] = MAX_EACH,
     largest: Annotated[bool, typer.Option(help="With several faces in a photograph, take the largest.")] = False,
     detector: opt.DetectorPath = None,
     provider: opt.Provider = "auto",
@@ -73,6 +77,7 @@ def calibrate_command(
             faces,
             lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
             largest=largest,
+            each=each,
             progress=advance,
         )
     embedders = {
