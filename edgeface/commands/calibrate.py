@@ -35,6 +35,13 @@ def calibrate_command(
     each: Annotated[
         int, typer.Option(min=2, max=MAX_EACH, help="Pictures of one person at most; 2000 are taken in all.")
     ] = MAX_EACH,
+    check_crops: Annotated[
+        bool,
+        typer.Option("--check-crops", help="Leave out crops whose face the detector sees elsewhere, or not at all."),
+    ] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this person out, as one who has another name too; repeatable.")
+    ] = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a photograph, take the largest.")] = False,
     detector: opt.DetectorPath = None,
     provider: opt.Provider = "auto",
@@ -71,13 +78,15 @@ def calibrate_command(
     rates = console.rates(fmr) if fmr is not None else _rates(opened)
     label = name or Path(data).name
     faces = open_faces(data, split=split)
-    check_people(len(faces.identities), rates, label)
+    check_people(len(faces.identities) - len(set(without or ())), rates, label)
     with console.progress("reading pictures", quiet or as_json) as advance:
         people = gather_people(
             faces,
             lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
             largest=largest,
             each=each,
+            check_crops=check_crops,
+            without=without or (),
             progress=advance,
         )
     embedders = {
