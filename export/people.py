@@ -2,13 +2,14 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.data.check import MAX_DISTANCE_PX, landmark_offsets
 from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.faces import FACE_SIZE
@@ -49,30 +50,46 @@ class People:
 
 
 def gather_people(
-    data: FaceSet, detector: Callable[[], Detector], *, largest: bool = False, seed: int = 0, progress: Progress
+    data: FaceSet,
+    detector: Callable[[], Detector],
+    *,
+    largest: bool = False,
+    each: int = MAX_EACH,
+    check_crops: bool = False,
+    without: Collection[str] = (),
+    seed: int = 0,
+    progress: Progress,
 ) -> People:
     """Read the labelled faces of a data set, at most `MAX_FACES` of people drawn at random.
 
     A picture of 112 x 112 is taken for an aligned crop. In any other the face is found, aligned and measured as by the
-    camera loop, and left out if that would not look at it.
+    camera loop, and left out if that would not look at it. So is, where crops are checked, one in which the detector
+    sees no face in the place of the template.
 
     Args:
         data: crops or photographs.
-        detector: opens a face detector; called at the first photograph.
+        detector: opens a face detector; called at the first photograph, or crop that is checked.
         largest: of several faces in a photograph take the largest, instead of leaving it out.
+        each: of one person at most so many: fewer leave room for more people.
+        check_crops: check crops as well.
+        without: people to leave out, for example because they are known by another name too.
         seed: of the draw.
         progress: told how many of how many pictures are done.
 
     Raises:
         BundleError: as `detector` raises it.
+        DataError: somebody who is to be left out is not there.
     """
     finder = functools.cache(detector)
-    chosen = _draw(data, seed)
+    if missing := sorted(set(without) - set(data.identities)):
+        raise DataError(f"nobody in {data.name} is called {missing[0]!r}, who was to be left out; check the name")
+    barred = {data.identities.index(name) for name in without}
+    chosen = _draw(data, each, barred, seed)
     faces, names, skipped = [], [], list(data.skipped)
     for done, index in enumerate(chosen):
         sample = data.samples[index]
         try:
-            faces.append(_face(data, index, finder, largest))
+            faces.append(_face(data, index, finder, largest, check_crops))
             names.append(sample.identity or "")
         except (DataError, ImageError, NoFaceError) as error:
             skipped.append(Skipped(sample.key, str(error)))
@@ -83,9 +100,13 @@ def gather_people(
     return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped))
 
 
-def _face(data: FaceSet, index: int, finder: Callable[[], Detector], largest: bool) -> npt.NDArray[np.uint8]:
+def _face(
+    data: FaceSet, index: int, finder: Callable[[], Detector], largest: bool, check_crops: bool
+) -> npt.NDArray[np.uint8]:
     picture, key = data.picture(index), data.samples[index].key
     if picture.shape == (FACE_SIZE, FACE_SIZE, 3):
+        if check_crops:
+            _check_crop(picture, finder(), key)
         return picture
     found = one_face(finder().detect(picture), picture, key, largest=largest)
     taken = portrait(picture, found, key)
@@ -94,14 +115,25 @@ def _face(data: FaceSet, index: int, finder: Callable[[], Detector], largest: bo
     return taken.face
 
 
-def _draw(data: FaceSet, seed: int) -> list[int]:
+def _check_crop(crop: npt.NDArray[np.uint8], detector: Detector, key: str) -> None:
+    offsets = landmark_offsets(crop, detector)
+    if offsets is None:
+        raise NoFaceError(f"no face is seen in the crop {key}")
+    distance = float(np.linalg.norm(offsets, axis=1).mean())
+    if distance > MAX_DISTANCE_PX:
+        raise ImageError(f"the face in the crop {key} lies {distance:.0f} px from the template")
+
+
+def _draw(data: FaceSet, each: int, barred: Collection[int], seed: int) -> list[int]:
     """Return the pictures to use, in order."""
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     labels = np.unique(data.labels[data.labels != UNKNOWN])
     for label in rng.permutation(labels):
+        if int(label) in barred:
+            continue
         own = np.flatnonzero(data.labels == label)
-        own = np.sort(rng.permutation(own)[:MAX_EACH])
+        own = np.sort(rng.permutation(own)[:each])
         if len(chosen) + len(own) <= MAX_FACES:
             chosen += own.tolist()
     return sorted(chosen)

@@ -19,7 +19,7 @@ from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import MANIFEST_NAME, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import MIN_COMPARISONS
-from edgeface.runtime.bundle import Bundle
+from edgeface.runtime.bundle import SHIPPED, Bundle
 from edgeface.runtime.packing import zip_files
 
 Step = Callable[[str], None]
@@ -146,6 +146,8 @@ def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) 
         BundleError: `out` is something else than a bundle, or files would be lost that the manifest does not list.
         ConfigError: it cannot be written.
     """
+    if out is None and bundle.path in SHIPPED.values():
+        raise BundleError(f"bundle {bundle.path} belongs to the installed package; give a new one with --out")
     target = bundle.path.resolve() if out is None else out  # a link to a bundle stays a link
     is_zip = not target.is_dir() if out is None else out.suffix == ".zip"
     if out is None and bundle.unlisted():

@@ -24,12 +24,12 @@ class ForeignEmbedder:
 
     Args:
         path: ONNX file with one image input and one output.
-        preprocessing: what it expects.
+        preprocessing: what it expects, and what its embeddings need.
         provider: as `edgeface.runtime.session.open_session`.
         threads: as there.
 
     Raises:
-        ExportError: the file is missing.
+        ExportError: the file is missing, or its input is of another size than the preprocessing gives.
         BundleError, ProviderError: as `open_session`.
     """
 
@@ -38,16 +38,15 @@ class ForeignEmbedder:
             raise ExportError(f"network not found: {path}")
         self._session = open_session(path.read_bytes(), provider=provider, threads=threads, name=str(path))
         self._preprocessing = preprocessing
+        self._size_wh = preprocessing.size_wh(self._session.inputs[0].name, self._session.inputs[0].shape)
         self.provider = self._session.provider
         """Short name of the provider that runs it."""
 
     def embed(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed (N, 112, 112, 3) uint8 RGB faces; returns (N, D) float32 of unit length."""
         name = self._session.inputs[0].name
-        single = [self._session.run({name: self._preprocessing.apply(face[None])})[0] for face in faces]
-        embeddings = np.concatenate(single)
-        unit: npt.NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return unit
+        prepared = (self._preprocessing.apply(face[None], self._size_wh) for face in faces)
+        return self._preprocessing.finish(np.concatenate([self._session.run({name: one})[0] for one in prepared]))
 
 
 def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
@@ -96,7 +95,8 @@ def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAU
         "source": "foreign ONNX network",
         "file": path.name,
         "sha256": sha256(data),
-        "preprocessing": f"{preprocessing.layout} {preprocessing.channel_order}, "
-        f"(pixel - {preprocessing.mean:g}) * {preprocessing.scale:g}",
+        "preprocessing": str(preprocessing),
     }
+    if preprocessing.transform is not None:
+        origin["output transform"] = str(preprocessing.transform)
     return Network(adapted, original.embed, origin)

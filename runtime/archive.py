@@ -23,6 +23,8 @@ MAX_RATIO: Final = 200
 """A larger entry may not shrink to less than this part. Trained weights do not even halve."""
 MAX_SMALL_BYTES: Final = 1 << 20
 """Entries up to this size may shrink as they like."""
+SHARED: Final = ("detector.onnx",)
+"""What the bundles of the package have in common. Their manifests list it like any other file."""
 MAX_DIRECTORY_BYTES: Final = 1 << 16
 """Of a zip's list of entries; some hundred bytes each."""
 
@@ -36,6 +38,8 @@ class Container(Protocol):
     """Files by plain names."""
 
     path: Path
+    remedy: str
+    """What to do about a file that is missing or broken."""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of what is there, sorted."""
@@ -52,6 +56,8 @@ class Container(Protocol):
 
 class Folder:
     """A folder of plain files."""
+
+    remedy = "copy or export the bundle again"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,12 +82,32 @@ class Folder:
                     raise BundleError(f"{name} of bundle {self.path} is not a plain file; refused")
                 data = opened.read(limit + 1)
         except FileNotFoundError:
-            raise _missing(self.path, name) from None
+            raise _missing(self, name) from None
         except OSError as error:
             raise BundleError(f"{name} of bundle {self.path} cannot be read: {error.strerror}") from error
         if len(data) > limit:
-            raise _too_large(self.path, name, limit)
+            raise _too_large(self, name, limit)
         return data
+
+
+class Shipped(Folder):
+    """The folder of a bundle that comes with the package. What such bundles share lies once, beside their folders."""
+
+    remedy = "install edgeface again: pip install --force-reinstall --no-deps edgeface"
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of everything in the folder, and of the shared files."""
+        return tuple(sorted({*super().names(), *(name for name in SHARED if (self.path.parent / name).is_file())}))
+
+    def read(self, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
+        """Return the content of a file, a shared one from beside the folder."""
+        if name in SHARED and not (self.path / name).exists():
+            return _Beside(self.path.parent).read(name, limit)
+        return super().read(name, limit)
+
+
+class _Beside(Folder):
+    remedy = Shipped.remedy
 
 
 class Zip:
@@ -90,6 +116,8 @@ class Zip:
     Raises:
         BundleError: it is not a zip, or one that is refused.
     """
+
+    remedy = "copy it again"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,9 +131,9 @@ class Zip:
         """Return the content of an entry; its size is counted while it unpacks, whatever the zip says."""
         entry = self._entries.get(name)
         if entry is None:
-            raise _missing(self.path, name)
+            raise _missing(self, name)
         if entry.file_size > limit:
-            raise _too_large(self.path, name, limit)
+            raise _too_large(self, name, limit)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(entry) as opened:
                 data = opened.read(limit + 1)
@@ -113,7 +141,7 @@ class Zip:
         except (*_BROKEN, OSError) as error:
             raise BundleError(f"{name} of bundle {self.path} cannot be unpacked: {error}; copy it again") from None
         if len(data) > limit:
-            raise _too_large(self.path, name, limit)
+            raise _too_large(self, name, limit)
         if not intact:
             raise BundleError(f"{name} of bundle {self.path} does not have the size that the zip says; copy it again")
         return data
@@ -180,12 +208,14 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
         raise BundleError(f"entry {entry.orig_filename!r} of zip {path} {reason}; make it with `edgeface bundle pack`")
 
 
-def _missing(path: Path, name: str) -> BundleError:
-    return BundleError(f"{name} is missing from bundle {path}; copy or export the bundle again")
+def _missing(container: Container, name: str) -> BundleError:
+    return BundleError(f"{name} is missing from bundle {container.path}; {container.remedy}")
 
 
-def _too_large(path: Path, name: str, limit: int) -> BundleError:
-    return BundleError(f"{name} of bundle {path} is larger than the {limit} bytes that it may have; copy it again")
+def _too_large(container: Container, name: str, limit: int) -> BundleError:
+    return BundleError(
+        f"{name} of bundle {container.path} is larger than the {limit} bytes that it may have; {container.remedy}"
+    )
 
 
 _BROKEN: Final = (

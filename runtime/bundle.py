@@ -8,14 +8,16 @@ from edgeface.errors import BundleError
 from edgeface.files import sha256
 from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from edgeface.operating_points import ScoreTable
-from edgeface.runtime.archive import Container, Zip, open_container
+from edgeface.runtime.archive import Container, Shipped, Zip, open_container
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
 from edgeface.runtime.speed import fastest
 from edgeface.scores import MAX_SCORES_BYTES, read_scores
 
-DEFAULT_BUNDLE: Final = Path(__file__).parent / "bundles" / "default"
-BUILT_IN_DETECTOR: Final = Path(__file__).parent / "bundles" / "detector.onnx"
+_BUNDLES: Final = Path(__file__).parent / "bundles"
+SHIPPED: Final = {name: _BUNDLES / name for name in ("default",)}
+"""The bundles that come with the package, by the word that names them wherever a bundle can be given."""
+BUILT_IN_DETECTOR: Final = _BUNDLES / "detector.onnx"
 
 
 class Bundle:
@@ -42,11 +44,13 @@ class Bundle:
         data = self._container.read(name, entry.bytes)
         if len(data) != entry.bytes:
             raise BundleError(
-                f"{name} of bundle {self.path} has {len(data)} bytes, its manifest says {entry.bytes}; copy it again"
+                f"{name} of bundle {self.path} has {len(data)} bytes, its manifest says {entry.bytes}; "
+                f"{self._container.remedy}"
             )
         if sha256(data) != entry.sha256:
             raise BundleError(
-                f"{name} of bundle {self.path} was changed: its hash is not the one in the manifest; copy it again"
+                f"{name} of bundle {self.path} was changed: its hash is not the one in the manifest; "
+                f"{self._container.remedy}"
             )
         return data
 
@@ -118,7 +122,7 @@ class Bundle:
 
 
 def open_bundle(path: Path | str, *, require_keys: Sequence[Path] = ()) -> Bundle:
-    """Open a bundle: a folder, a zip of one, or the word `default`.
+    """Open a bundle: a folder, a zip of one, or a word of `SHIPPED` such as `default`.
 
     Args:
         path: where it lies; a link to a bundle will do.
@@ -148,12 +152,8 @@ def open_for_signing(path: Path | str) -> Bundle:
 
 
 def _find(path: Path | str) -> Container:
-    if str(path) == "default":
-        path = DEFAULT_BUNDLE
-        if not path.exists():
-            raise BundleError(
-                "this edgeface carries no default bundle; make one with `edgeface export` and pass --bundle PATH"
-            )
+    if folder := SHIPPED.get(str(path)):
+        return Shipped(folder)
     path = Path(path)
     if not path.exists():
         raise BundleError(f"bundle not found: {path}; make one with `edgeface export`")
@@ -161,7 +161,13 @@ def _find(path: Path | str) -> Container:
 
 
 def _open(container: Container, manifest: bytes, signed_by: str | None) -> Bundle:
-    bundle = Bundle(container, manifest, signed_by)
+    try:
+        bundle = Bundle(container, manifest, signed_by)
+    except BundleError as error:
+        if not isinstance(container, Shipped):
+            raise
+        reason = str(error).partition(";")[0]  # without what to do about other bundles
+        raise BundleError(f"{reason}; {container.remedy}") from error
     if isinstance(container, Zip) and (stray := bundle.unlisted()):
         raise BundleError(
             f"zip {container.path} has an entry {stray[0]} that its manifest does not list; pack the bundle again"

@@ -215,8 +215,9 @@ def test_broken_pictures_are_left_out_and_photographs_need_a_detector(bundle, tm
 def test_many_faces_are_thinned_by_person(bundle, tmp_path, monkeypatch):
     folder = paint(tmp_path / "people", people=6, each=5)
     monkeypatch.setattr("edgeface.export.people.MAX_FACES", 12)
-    monkeypatch.setattr("edgeface.export.people.MAX_EACH", 4)
-    taken = gather_people(open_faces(folder), lambda: pytest.fail("no photographs"), progress=lambda done, total: None)
+    taken = gather_people(
+        open_faces(folder), lambda: pytest.fail("no photographs"), each=4, progress=lambda done, total: None
+    )
     assert len(taken.faces) == 12 and np.bincount(taken.labels).tolist() == [4, 4, 4]
 
 
@@ -254,3 +255,30 @@ def test_photographs_and_precisions_from_enrolment_to_the_loop(bundle, tmp_path)
     *_, summary = [json.loads(line) for line in run(*arguments, "--fpir", "0.9").stdout.splitlines()]
     assert summary["fpir"] == pytest.approx(0.9) and summary["threshold"] < round(mixed, 6)
     fails("--fmr and --fpir", *arguments, "--fpir", "0.9", "--fmr", "0.1")
+
+
+def test_people_who_are_left_out_and_crops_that_are_checked(tmp_path):
+    from edgeface.data.synthetic import crops
+    from edgeface.runtime.detector import open_detector
+
+    images, labels = crops(4, 3, seed=2)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        write_image(tmp_path / "people" / f"person {label}" / f"{index}.png", image)
+    write_image(tmp_path / "people" / "person 1" / "moved.png", np.roll(images[3], (20, 14), (0, 1)))
+    write_image(tmp_path / "people" / "person 2" / "wall.png", np.full((112, 112, 3), 130, np.uint8))
+    faces = open_faces(tmp_path / "people")
+
+    def gather(**options):
+        detector = lambda: open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu")  # noqa: E731
+        return gather_people(faces, detector, progress=lambda done, total: None, **options)
+
+    everything = gather()
+    assert len(everything.faces) == 14 and not everything.skipped
+    checked = gather(check_crops=True)
+    reasons = {skipped.key: skipped.reason for skipped in checked.skipped}
+    assert "no face is seen" in reasons["person 2/wall"]
+    assert "px from the template" in reasons["person 1/moved"]
+    assert len(checked.faces) == 14 - len(reasons) >= 10
+    assert gather(without=["person 0", "person 3"]).names == ("person 1", "person 2")
+    with pytest.raises(DataError, match="called 'nobody', who was to be left out"):
+        gather(without=["nobody"])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeface.export.report.effects import Effect
     from edgeface.runtime.bundle import Bundle
 
+MAX_EACH = 40  # as export.people.MAX_EACH, which is not imported for the sake of --help
 SHOWN = 5
 """So many suspects and skipped pictures are shown; --json has all."""
 
@@ -31,6 +32,16 @@ def calibrate_command(
         str | None, typer.Option(help="False match rates to choose thresholds for [default: those of the bundle].")
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the data [default: the name of --data].")] = None,
+    each: Annotated[
+        int, typer.Option(min=2, max=MAX_EACH, help="Pictures of one person at most; 2000 are taken in all.")
+    ] = MAX_EACH,
+    check_crops: Annotated[
+        bool,
+        typer.Option("--check-crops", help="Leave out crops whose face the detector sees elsewhere, or not at all."),
+    ] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this person out, as one who has another name too; repeatable.")
+    ] = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a photograph, take the largest.")] = False,
     detector: opt.DetectorPath = None,
     provider: opt.Provider = "auto",
@@ -67,12 +78,15 @@ def calibrate_command(
     rates = console.rates(fmr) if fmr is not None else _rates(opened)
     label = name or Path(data).name
     faces = open_faces(data, split=split)
-    check_people(len(faces.identities), rates, label)
+    check_people(len(faces.identities) - len(set(without or ())), rates, label)
     with console.progress("reading pictures", quiet or as_json) as advance:
         people = gather_people(
             faces,
             lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
             largest=largest,
+            each=each,
+            check_crops=check_crops,
+            without=without or (),
             progress=advance,
         )
     embedders = {

@@ -45,6 +45,8 @@ def eval_command(
     channel_order: opt.ChannelOrder = None,
     mean: opt.Mean = None,
     scale: opt.Scale = None,
+    input_affine: opt.InputAffine = None,
+    output_transform: opt.OutputTransform = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -76,7 +78,7 @@ def eval_command(
         raise ConfigError(f"{model} is one network in one precision; name the other one with --against")
     if out:
         make_folder(out)
-    preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale)
+    preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
     opened = open_named(model, preprocessing, precision=precision, provider=provider, threads=threads)
     other = None
     if against is not None or against_precision is not None or against_provider is not None:

@@ -1,5 +1,7 @@
 """`edgeface export`: a network and faces in, a bundle out."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +60,13 @@ def export_command(
     channel_order: opt.ChannelOrder = None,
     mean: opt.Mean = None,
     scale: opt.Scale = None,
+    input_affine: opt.InputAffine = None,
+    output_transform: opt.OutputTransform = None,
     weights_licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
     data_licence: Annotated[str, typer.Option(help="Licence of the training data.")] = "not stated",
+    fact: Annotated[
+        list[str] | None, typer.Option(help="'WHAT: TEXT' for the model card, such as 'author: A. Name'; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="For drawing calibration faces and pairs.")] = 0,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -89,6 +96,7 @@ def export_command(
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
     rates = console.rates(fmr)
+    facts = _facts(fact or ())
     settings = ExportSettings(
         name=name or out.name.removesuffix(".bundle"),
         precisions=console.comma_list(precision),
@@ -123,7 +131,7 @@ def export_command(
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
     if onnx is not None:
-        preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale)
+        preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
         if preprocessing is None:
             raise ConfigError("--onnx needs --input-layout, --channel-order, --mean and --scale; nothing is guessed")
         network = foreign_network(onnx, preprocessing, opset)
@@ -134,6 +142,9 @@ def export_command(
     check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
     step(f"calibration: {drawn}")
     origin = f"{Path(calibration).name}: {drawn}"
+    if known := sorted(facts.keys() & network.origin.keys()):
+        raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
+    network = replace(network, origin=network.origin | facts)
     manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)
     if as_json:
         console.print_json(
@@ -183,3 +194,15 @@ def _detector(choice: str) -> bytes | None:
     if not path.is_file():
         raise ConfigError(f"face detector not found: {path}; give an ONNX file, 'built-in' or 'none'")
     return path.read_bytes()
+
+
+def _facts(texts: Iterable[str]) -> dict[str, str | int | float | None]:
+    from edgeface.errors import ConfigError
+
+    facts: dict[str, str | int | float | None] = {}
+    for text in texts:
+        what, colon, said = (part.strip() for part in text.partition(":"))
+        if not (what and colon and said) or not text.isprintable():
+            raise ConfigError(f"--fact is one line of the form 'WHAT: TEXT', got {text!r}")
+        facts[what] = said
+    return facts

@@ -106,19 +106,34 @@ def open_named(
 
 
 def foreign_preprocessing(
-    layout: str | None, order: str | None, mean: float | None, scale: float | None
+    layout: str | None,
+    order: str | None,
+    mean: float | None,
+    scale: float | None,
+    affine: Path | None,
+    transform: Path | None,
 ) -> "Preprocessing | None":
     """Return what a foreign network expects, None if nothing was said of it.
 
     Raises:
         ConfigError: only a part was said; nothing is guessed, because a wrong guess costs accuracy silently.
+        ExportError: a file is missing or malformed.
     """
     given = {"--input-layout": layout, "--channel-order": order, "--mean": mean, "--scale": scale}
     missing = [option for option, value in given.items() if value is None]
-    if len(missing) == len(given):
+    if len(missing) == len(given) and affine is None and transform is None:
         return None
     if layout is None or order is None or mean is None or scale is None:
         raise ConfigError(f"a foreign network needs its whole preprocessing; missing: {', '.join(missing)}")
     from edgeface.export.foreign import Preprocessing
+    from edgeface.export.resampling import Affine
+    from edgeface.export.spreading import OutputTransform
 
-    return Preprocessing(layout, order, mean, scale)  # type: ignore[arg-type]  # checked there
+    return Preprocessing(
+        layout,  # type: ignore[arg-type]  # checked there
+        order,  # type: ignore[arg-type]
+        mean,
+        scale,
+        None if affine is None else Affine.read(affine),
+        None if transform is None else OutputTransform.read(transform),
+    )

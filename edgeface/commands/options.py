@@ -101,3 +101,17 @@ InputLayout = Annotated[str | None, typer.Option(help="Of a foreign ONNX network
 ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: rgb or bgr.")]
 Mean = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: subtracted from each pixel (0 to 255).")]
 Scale = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: multiplied after the mean.")]
+InputAffine = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of a foreign ONNX network that takes another picture than the 112 x 112 crop: .npy with the 2 x 3 matrix "
+        "from pixels of the crop to its own."
+    ),
+]
+OutputTransform = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of a foreign ONNX network: .npz with mean, basis, scale and perhaps share [0.8]; unit embeddings e "
+        "become ((e - share * mean) @ basis) * scale, normalised."
+    ),
+]

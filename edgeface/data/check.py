@@ -219,19 +219,23 @@ def _plain(name: str) -> str:
     return "" if letters.isdigit() else letters
 
 
+def landmark_offsets(crop: npt.NDArray[np.uint8], detector: FaceFinder) -> npt.NDArray[np.float64] | None:
+    """Return by how much landmarks in a crop are off the template, (5, 2) px; None if no face is seen."""
+    wider = cv2.copyMakeBorder(crop, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
+    found = detector.detect(np.asarray(wider, np.uint8))
+    if not len(found.scores):
+        return None
+    points = np.asarray(found.landmarks, np.float64) - MARGIN
+    # Of several faces, the one in the place of the template.
+    nearest = np.linalg.norm(points - TEMPLATE, axis=2).mean(axis=1).argmin()
+    return np.asarray(points[nearest] - TEMPLATE, np.float64)
+
+
 def measure_alignment(faces: FaceSet, indices: list[int], detector: FaceFinder, workers: int = 0) -> Alignment:
     """Compare where a detector sees the landmarks of crops with where the template has them."""
 
     def look(number: int) -> npt.NDArray[np.float64] | None:
-        image = faces.picture(indices[number])
-        wider = cv2.copyMakeBorder(image, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
-        found = detector.detect(np.asarray(wider, np.uint8))
-        if not len(found.scores):
-            return None
-        points = np.asarray(found.landmarks, np.float64) - MARGIN
-        # Of several faces, the one in the place of the template.
-        nearest = np.linalg.norm(points - TEMPLATE, axis=2).mean(axis=1).argmin()
-        return np.asarray(points[nearest] - TEMPLATE, np.float64)
+        return landmark_offsets(faces.picture(indices[number]), detector)
 
     seen = list(in_order(look, len(indices), workers))
     offsets = np.array([offset for offset in seen if offset is not None]).reshape(-1, 5, 2)

@@ -1,6 +1,9 @@
 """Stored embeddings of another network, to be imitated."""
 
+import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +26,8 @@ def read_targets(path: Path, faces: FaceSet, transform: Path | None = None) -> n
     Args:
         path: .npz with `key` (K,) text and `embedding` (K, T).
         faces: the faces to find targets for, by key.
-        transform: .npz with `mean` (T,), `basis` (T, D) and `scale` (D,); the target of e is then
-            ((e - 0.8 mean) @ basis) * scale, normalised.
+        transform: .npz as `read_transform_arrays`; the target of e is then ((e - share * mean) @ basis) * scale,
+            normalised.
 
     Returns:
         (N, D) float32 of unit length; rows of zeros for faces that the file does not have.
@@ -52,32 +55,87 @@ def read_targets(path: Path, faces: FaceSet, transform: Path | None = None) -> n
     return np.where(rows[:, None] >= 0, (embedding / length)[rows], 0).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TransformArrays:
+    """The numbers of a transform, float64.
+
+    Attributes:
+        mean: (T,).
+        share: of the mean that is taken off.
+        basis: (T, D).
+        scale: (D,).
+    """
+
+    mean: npt.NDArray[np.float64]
+    share: float
+    basis: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+
+    def apply(self, embedding: npt.NDArray[np.floating]) -> npt.NDArray[Any]:
+        """Turn embeddings (N, T) into (N, D), not normalised."""
+        moved: npt.NDArray[Any] = ((embedding - self.share * self.mean) @ self.basis) * self.scale
+        return moved
+
+
+def read_transform_arrays(path: Path) -> TransformArrays:
+    """Read a transform.
+
+    Args:
+        path: .npz with `mean` (T,), `basis` (T, D), `scale` (D,), and perhaps `share`, one number: how much of the mean
+            is taken off, `SHRINK_MEAN` where it is not there.
+
+    Raises:
+        DataError: the file is missing or malformed.
+    """
+    parts = {"share": np.array(SHRINK_MEAN)} | _read(path, ("mean", "basis", "scale"), ("share",))
+    if any(part.dtype.kind not in "fiu" for part in parts.values()):
+        raise DataError(f"{path} should hold numbers alone, as mean, basis, scale and share")
+    mean, basis, scale, share = (np.asarray(parts[name], np.float64) for name in ("mean", "basis", "scale", "share"))
+    if mean.ndim != 1 or basis.ndim != 2 or basis.shape != (len(mean), scale.size) or scale.ndim != 1 or not basis.size:
+        raise DataError(
+            f"{path} should hold mean (T,), basis (T, D) and scale (D,); it has {mean.shape}, {basis.shape} and "
+            f"{scale.shape}"
+        )
+    if share.ndim != 0 or not all(np.isfinite(part).all() for part in (mean, basis, scale, share)):
+        raise DataError(f"{path} should hold finite numbers and one share of the mean; make it again")
+    return TransformArrays(mean, float(share), basis, scale)
+
+
 def read_transform(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
     """Read what turns a teacher's embeddings (N, T) into targets (N, D), not normalised.
 
     Args:
-        path: as `transform` of `read_targets`.
+        path: as `read_transform_arrays`.
 
     Raises:
         DataError: the file is missing or malformed; the function raises it if embeddings do not fit.
     """
-    parts = _read(path, ("mean", "basis", "scale"))
+    arrays = read_transform_arrays(path)
 
     def apply(embedding: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        try:
-            moved: npt.NDArray[Any] = ((embedding - SHRINK_MEAN * parts["mean"]) @ parts["basis"]) * parts["scale"]
-        except ValueError as error:
-            raise DataError(f"{path} does not fit embeddings of length {embedding.shape[1]}: {error}") from error
-        return moved
+        if embedding.shape[1:] != arrays.mean.shape:
+            raise DataError(
+                f"{path} does not fit embeddings of length {embedding.shape[1]}: it is for {len(arrays.mean)}"
+            )
+        return arrays.apply(embedding)
 
     return apply
 
 
-def _read(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+def _read(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in (*names, *(name for name in optional if name in archive))}
     except FileNotFoundError:
         raise DataError(f"no file {path}; check the path") from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(f"{path} is not a .npz file with {', '.join(names)}: {error}") from error

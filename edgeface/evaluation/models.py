@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgeface.errors import ConfigError, MissingPackageError
 from edgeface.evaluation.verification import FaceEmbedder
-from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.bundle import SHIPPED, open_bundle
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
 from edgeface.runtime.signature import refuse_loose
 
@@ -30,7 +30,7 @@ class OpenModel:
 
 
 def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0) -> OpenModel:
-    """Open a run folder, a checkpoint folder, an ONNX embedder, a bundle, or the bundle called `default`.
+    """Open a run folder, a checkpoint folder, an ONNX embedder, a bundle, or one that comes with the package.
 
     Raises:
         ConfigError: nothing of that kind lies there, or the precision does not fit the kind of model.
@@ -43,7 +43,7 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
         refuse_loose(path)
         embedder = open_embedder(path.read_bytes(), provider=provider, threads=threads, name=str(path))
         return OpenModel(embedder, str(path), "as stored", embedder.session.provider, embedder.space)
-    if str(path) == "default" or (path / "manifest.json").is_file() or (path.is_file() and path.suffix == ".zip"):
+    if str(path) in SHIPPED or (path / "manifest.json").is_file() or (path.is_file() and path.suffix == ".zip"):
         bundle = open_bundle(path)
         embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
         return OpenModel(embedder, str(path), chosen, embedder.session.provider, embedder.space)
