@@ -1,5 +1,8 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
+import contextlib
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -66,6 +69,27 @@ class Commands(TyperGroup):
                 err=True,
             )
             raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            where = f" for {error.filename}" if error.filename else ""
+            typer.echo(f"error: there is no room{where}: {error.strerror}; free some space and try again", err=True)
+            _turn_away_stdout()
+            raise typer.Exit(1) from None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _turn_away_stdout() -> None:
+    """If the full disk is that of standard output, Python's own flush at the end would fail once more, and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):  # not every stream has a descriptor
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
 
 
 _EXTRAS = {
