@@ -170,9 +170,15 @@ def test_what_a_status_means(server, hook, status, outcome):
         assert "s3cret" not in reply.why
 
 
-def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, hook):
+@pytest.mark.parametrize(
+    ("date", "year"),
+    [("Mon, 23 Nov 2026 18:05:09 GMT", 1970), ("nonsense", 2026)],
+    ids=["by the server's clock", "by our own"],
+)
+def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, hook, monkeypatch, date, year):
+    monkeypatch.setattr(server.server.RequestHandlerClass, "date_time_string", lambda *_: date)
     server.answers = [say(429, Retry_After="7"), say(503, Retry_After="Mon, 23 Nov 2026 18:05:39 GMT")]
-    hook._clock = datetime(2026, 11, 23, 18, 5, 9, tzinfo=UTC).timestamp
+    hook._clock = datetime(year, 11, 23, 18, 5, 9, tzinfo=UTC).timestamp
     assert [hook.send(LETTER).after_s for _ in range(2)] == [7.0, 30.0]
 
 

@@ -205,7 +205,9 @@ class Webhook:
         if 200 <= status < 300:
             return Reply("sent")
         if status in _BUSY or status >= 500:
-            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), self._clock()))
+            # By the server's own clock if it tells it: that of a device may be years behind.
+            now_s = _seconds(headers.get("Date") or "")
+            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), now_s or self._clock()))
         if 300 <= status < 400 and location:
             why += f": not followed to {redact(location)[:200]}; give the final address"
         if status in (401, 403):
@@ -243,11 +245,19 @@ def _retry_after_s(value: str | None, now_s: float) -> float:
     if value.isascii() and value.isdigit():
         wait_s = float(value[:9])
     else:
-        try:
-            wait_s = email.utils.parsedate_to_datetime(value).timestamp() - now_s
-        except (ValueError, OverflowError):
+        until_s = _seconds(value)
+        if until_s is None:
             return 0.0
+        wait_s = until_s - now_s
     return min(max(0.0, wait_s), _LONGEST_RETRY_AFTER_S)
+
+
+def _seconds(date: str) -> float | None:
+    """Read a date of a header as seconds since 1970; None for what is none."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
