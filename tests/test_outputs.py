@@ -97,6 +97,13 @@ def test_webhook_and_mqtt_share_the_outbox_and_nothing_else(server, tmp_path, ca
     assert (states["mqtt"].sent, states["mqtt"].waiting, states["mqtt"].error) == (0, 3, "Connection refused")
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_with_standard_output_closed_the_other_outputs_go_on(tmp_path, monkeypatch, as_json):
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it after `>&-`
+    with asked(events=tmp_path / "e", quiet=False, as_json=as_json) as outputs:
+        assert write(outputs)["file"].sent == 3
+
+
 def test_what_cannot_be_used_is_refused_and_leaves_nothing_open(server, tmp_path):
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "below"
