@@ -170,6 +170,7 @@ class Outputs:
             f"{len(first)} events of {len(told)} reached the server": set(first) == set(told),
             "events reached the server out of order": is_ordered(first, place),
             f"{left.waiting} events still wait in the outbox, {left.error}": left.waiting == 0,
+            f"{left.sent} events were kept, or sent again, in the next run": left.sent == 0,
             f"events lost or refused by account: {[*states, *end.values()]}": not any(
                 state.lost or state.refused for state in (*states, *end.values())
             ),
@@ -200,9 +201,15 @@ class Outputs:
 
 
 def ids_in(path: Path) -> list[str]:
-    """Return the ids in the lines of a file, each of which must be a whole JSON object."""
-    with path.open() as lines:
-        return [json.loads(line)["id"] for line in lines]
+    """Return the ids in the lines of a file, and "torn" for each line that is no whole JSON object."""
+    ids = []
+    with path.open(errors="replace") as lines:
+        for line in lines:
+            try:
+                ids.append(str(json.loads(line)["id"]))
+            except (ValueError, TypeError):
+                ids.append("torn")
+    return ids
 
 
 def is_ordered(ids: Iterable[str], place: Mapping[str, int]) -> bool:
