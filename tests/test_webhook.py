@@ -253,7 +253,7 @@ def test_abort_ends_a_send_that_hangs(server, hook):
     hook.abort()
     thread.join(3)
     release.set()
-    assert [reply.outcome for reply in replies] == ["again"]
+    assert [(reply.outcome, reply.why) for reply in replies] == [("again", "no answer before the end of the run")]
 
 
 def test_a_long_answer_is_not_read_to_its_end(server, hook):

@@ -111,6 +111,8 @@ class Webhook:
             self.close()
             if isinstance(error, TimeoutError) or time.monotonic() - started_s >= self._timeout_s:
                 return Reply("again", f"no answer within {self._timeout_s:g} s")
+            if self._is_aborted.is_set():
+                return Reply("again", "no answer before the end of the run")
             return Reply("again", _reason(error))
         finally:
             alarm.cancel()
