@@ -169,11 +169,13 @@ def test_nothing_of_the_network_is_imported_where_nobody_asks_for_it():
 
     code = (
         "import sys; from tests.test_outputs import asked\n"
-        "for name in [n for n in sys.modules if n.startswith(('http', 'ssl', 'paho'))]: del sys.modules[name]\n"
-        "asked().close(); print(*[n for n in sys.modules if n.split('.')[0] in ('http', 'paho')])"
+        "ours = 'edgeface.runtime.sinks.'\n"
+        "for name in [n for n in sys.modules if n.startswith(('http', 'ssl', 'paho', ours))]: del sys.modules[name]\n"
+        "asked(quiet=False, as_json=True).close()\n"
+        "print(*[n for n in sys.modules if n.split('.')[0] in ('http', 'paho') or n.startswith(ours)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert done.stdout.strip() == "edgeface.runtime.sinks.lines"
 
 
 def test_logs_of_a_failing_run_hold_no_secret(server, tmp_path, monkeypatch, caplog):
