@@ -149,7 +149,7 @@ class Outputs:
         self._hooks: HookSink | None = None
         if options.record_minutes is not None and (options.record is None or not options.record_minutes > 0):
             raise ConfigError("--record-minutes takes a number above 0 and goes with --record")
-        if sys.stdout is None:  # closed by who started this (`>&-`, some service managers); files and servers go on
+        if sys.stdout is None:  # closed by who started this, as with `>&-`; files and servers go on
             pass
         elif options.as_json:
             self.sinks.append(LinesSink(sys.stdout))
