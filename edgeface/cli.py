@@ -1,8 +1,6 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
-import contextlib
 import errno
-import os
 import sys
 from typing import Annotated, Any
 
@@ -73,25 +71,11 @@ class Commands(TyperGroup):
             if error.errno not in _FULL:
                 raise
             where = f" for {error.filename}" if error.filename else ""
-            typer.echo(f"error: there is no room{where}: {error.strerror}; free some space and try again", err=True)
-            _turn_away_stdout()
+            console.complain(EdgefaceError(f"there is no room{where}: {error.strerror}; free some space and try again"))
             raise typer.Exit(1) from None
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _turn_away_stdout() -> None:
-    """If the full disk is that of standard output, Python's own flush at the end would fail once more, and say so."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError):  # not every stream has a descriptor
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
-
-
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeface.errors import ConfigError, SourceError, UnknownNameError
-from edgeface.runtime import display, recorder
+from edgeface.runtime import display
 from edgeface.runtime.display import Window, has_display
 from edgeface.runtime.recorder import CODECS, VideoRecorder, letterbox
 from edgeface.runtime.recording import Recording
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told_as_one_and_not_as_a_missing_encoder(
 ) -> None:
     monkeypatch.setitem(CODECS, ".mp4", ("zzzz",))
     full = SimpleNamespace(free=512_000)
-    monkeypatch.setattr(recorder.shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: full)
     with pytest.raises(SourceError, match=r"out.mp4 cannot be written: its disk is full \(500 kB are free\)"):
         VideoRecorder(tmp_path / "out.mp4", 10, (64, 48))
     assert list(tmp_path.iterdir()) == []
