@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 FAULTS = ("server down", "server hangs", "server 500", "server 429", "server cuts")
 _ANSWERS = {
@@ -32,7 +32,7 @@ class Server:
         command = [sys.executable, __file__, str(ids)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._orders: TextIO = self._process.stdin
+        self._orders: IO[str] = self._process.stdin
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/events"
 
     def fail(self, mode: str, seconds: float) -> None:
