@@ -1,5 +1,6 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -67,8 +68,15 @@ class Commands(TyperGroup):
                 err=True,
             )
             raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            where = f" for {error.filename}" if error.filename else ""
+            console.complain(EdgefaceError(f"there is no room{where}: {error.strerror}; free some space and try again"))
+            raise typer.Exit(1) from None
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",

@@ -26,7 +26,7 @@ _FAILURES: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: "is locked by another program; waited {timeout_s:g} s, try again when it has finished",
     sqlite3.SQLITE_LOCKED: "is locked by another program; waited {timeout_s:g} s, try again when it has finished",
     sqlite3.SQLITE_READONLY: "is read-only; check the permissions of the file and its folder",
-    sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; check that its disk works and is not full",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore a copy, or delete it and enrol again",
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space and try again",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and its folder",

@@ -49,6 +49,22 @@ def absent(provider: str) -> str | None:
     return f"not in the installed onnxruntime {onnxruntime.__version__}"
 
 
+def installed(onnxruntime: Any, provider: str) -> tuple[Provider, tuple[Any, ...]]:
+    """Return the row of a provider that onnxruntime brings, with its devices where it is a library of its own.
+
+    Raises:
+        ProviderError: onnxruntime does not bring it.
+    """
+    row = PROVIDERS[provider]
+    if row.ort_name in onnxruntime.get_available_providers():
+        return row, ()
+    found: tuple[Any, ...] = tuple(getattr(onnxruntime, "get_ep_devices", tuple)())
+    devices = tuple(device for device in found if device.ep_name == row.ort_name)
+    if not devices:  # a wheel may bring its provider as a library and load that itself
+        raise ProviderError(not_installed(row, onnxruntime.__version__, installed_wheels()))
+    return row, devices
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """One network on its way to a provider; `keep` says whether engines that are built are kept."""
@@ -82,20 +98,17 @@ class Opening:
         return self._create(onnxruntime, row, devices, setup, why)
 
     def _row(self, onnxruntime: Any, provider: str) -> tuple[Provider, tuple[Any, ...]]:
-        """Return the row of a provider, with its devices where it is in a library of its own."""
+        """Return the row of a provider, with its devices where it is in a library of its own.
+
+        Raises:
+            ProviderError: as `installed`.
+        """
         library = next((entry for entry in self.choice.libraries if entry.name == provider), None)
         if library is not None:
             names = plugins.register(onnxruntime, library)
             devices = tuple(device for device in onnxruntime.get_ep_devices() if device.ep_name == names[0])
             return plugin_row(library, names[0]), devices
-        row = PROVIDERS[provider]
-        if row.ort_name in onnxruntime.get_available_providers():
-            return row, ()
-        found: tuple[Any, ...] = tuple(getattr(onnxruntime, "get_ep_devices", tuple)())
-        devices = tuple(device for device in found if device.ep_name == row.ort_name)
-        if not devices:  # a wheel may bring its provider as a library and load that itself
-            raise ProviderError(not_installed(row, onnxruntime.__version__, installed_wheels()))
-        return row, devices
+        return installed(onnxruntime, provider)
 
     def _setup(self, row: Provider) -> Setup:
         if not row.device_type:

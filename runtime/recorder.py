@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,6 +26,8 @@ CODECS: Final[dict[str, tuple[str, ...]]] = {
     ".mp4": ("mp4v", "avc1"),
 }
 """File name ending to the four-character codes to try, in this order."""
+
+_MIN_FREE_BYTES: Final = 1 << 20  # with less, that is why a file cannot be begun
 
 
 class VideoRecorder:
@@ -131,6 +134,12 @@ class VideoRecorder:
                 return writer
             writer.release()
         self._temporary.unlink(missing_ok=True)
+        free_bytes = shutil.disk_usage(self._temporary.parent).free
+        if free_bytes < _MIN_FREE_BYTES:  # some formats begin with a header, which then cannot be written
+            raise SourceError(
+                f"video {self.path} cannot be written: its disk is full ({free_bytes // 1024} kB are free); "
+                "free some space, or record to another disk"
+            )
         raise SourceError(
             f"this OpenCV cannot write {self.path.suffix} of {self.size_wh[0]} x {self.size_wh[1]} pixels "
             f"(tried {', '.join(codecs)}); try .avi, or another size"

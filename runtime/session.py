@@ -9,7 +9,7 @@ from edgeface.errors import ProviderError
 from edgeface.runtime.choice import ProviderChoice, ProviderLike, as_choice
 from edgeface.runtime.inspection import inspect_model
 from edgeface.runtime.network import Session, Sizes, Tensor, import_onnxruntime
-from edgeface.runtime.opening import Announce, Opening, absent
+from edgeface.runtime.opening import Announce, Opening, absent, installed
 from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
 from edgeface.runtime.providers import PROVIDERS
 
@@ -77,6 +77,9 @@ def open_session(
         MissingPackageError: onnxruntime is not installed.
     """
     choice = as_choice(provider)
+    if choice.name in PROVIDERS and choice.name not in (library.name for library in choice.libraries):
+        # First, as reading the network takes longer, and `auto` may come here with one provider after another.
+        installed(import_onnxruntime(), choice.name)
     inspected = inspect_model(model, name)
     opening = Opening(model, inspected, choice, threads, name, sizes or Sizes(), precision, announce)
     if choice.name != "auto":

@@ -1,25 +1,29 @@
 """Months in minutes: the real loop on a looping stream, with everything going wrong by a schedule and a seed.
 
-usage: soak.py [--frames N] [--seed S] [--faults N] [--rate FPS] [--bundle BUNDLE] [--json FILE] [--keep FOLDER]
+usage: soak.py [--frames N] [--seed S] [--faults N] [--rate FPS] [--bundle BUNDLE] [--plain] [--json FILE]
+               [--keep FOLDER]
 
-Without --bundle, frames are noise with grey patches for faces, and finding and embedding them costs nothing; with it,
-they are drawn people. Prints what was seen against what must be, and ends with 1 if they differ.
+Events go through the project's own sinks into files, to a web server and to a command, over a disk and a network that
+fail; each must be in the files once and have reached the server, in order. Without --bundle, frames are noise with grey
+patches for faces, and finding and embedding them costs nothing; with it, they are drawn people, and the files of the
+bundle are damaged and replaced while it is in use. Prints what was seen against what must be, and ends with 1 if they
+differ.
 """
 
 import argparse
-import errno
 import json
 import logging
 import math
 import os
 import random
+import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +31,32 @@ import numpy as np
 import numpy.typing as npt
 from soak_device import ODDITIES, OUTAGES, Device
 from soak_gallery import Writers
+from soak_outputs import FAULTS as OUTPUTS
+from soak_outputs import Outputs
 from soak_worlds import World, drawn, patches
 
 from edgeface.runtime import loop
 from edgeface.runtime.detections import Detections
-from edgeface.runtime.events import Event, FileSink
 from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery_key import make_key, read_key
 from edgeface.runtime.live import LiveSource
 from edgeface.runtime.live_settings import LiveSettings
 from edgeface.runtime.loop import RunSettings, run
+from edgeface.runtime.tracker import TrackerSettings
 from edgeface.runtime.watch import WatchSettings
 
 FAULTS = (
     *OUTAGES,
     *ODDITIES,
+    *OUTPUTS,
     "wall clock",
-    "full disk",
-    "slow disk",
     "gallery changed",
     "enrolment killed",
 )
+WITH_BUNDLE = (*FAULTS, "bundle damaged", "bundle replaced")
 MAX_RECOVERY_S = 3.0
 SAMPLES = 200
+TRACKER = TrackerSettings(max_missed_s=0.02)  # who leaves is soon told of, so that there are many events
 JUDGED_FRAMES = 100_000
 
 
@@ -62,66 +70,47 @@ class WallClock(datetime):
         return super().now(tz) + cls.ahead
 
 
-class Disk:
-    """A sink for a file on a disk that is full or slow at times."""
+class Swapped:
+    """The files of a bundle that is in use, which somebody damages and replaces."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.refused = 0
-        self.full_for = self.slow_for = 0  # events
-        self._file = FileSink(path)
+    def __init__(self, bundle: Path, folder: Path, seed: int) -> None:
+        self.path = folder / "used.bundle"
+        self._original = bundle
+        self._random = random.Random(seed)
+        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.copytree(bundle, self.path)
 
-    def write(self, event: Event) -> None:
-        if self.full_for:
-            self.full_for -= 1
-            self.refused += 1
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self.slow_for:
-            self.slow_for -= 1
-            time.sleep(0.05)
-        self._file.write(event)
+    def damage(self) -> None:
+        """Write something else into the same files, as a copy that breaks off does."""
+        for path in self.path.iterdir():
+            path.write_bytes(self._random.randbytes(1000))
 
-    def close(self) -> None:
-        self._file.close()
-
-
-class Account:
-    """A sink that counts, and knows how long the camera took to be seen again after it was there again."""
-
-    def __init__(self, device: Device) -> None:
-        self.counts: Counter[str] = Counter()
-        self.recoveries_s: list[float] = []
-        self._device = device
-        self._lost_s = 0.0
-
-    def write(self, event: Event) -> None:
-        self.counts[event.event] += 1
-        if event.event == "camera_lost":
-            self._lost_s = time.monotonic()
-        elif event.event == "camera_back":
-            there_s = max(self._device.returned_s, self._lost_s)
-            self.recoveries_s.append(time.monotonic() - there_s)
-
-    def close(self) -> None:
-        pass
+    def replace(self) -> None:
+        """Put other files in the place of these, as an update does."""
+        for path in self._original.iterdir():
+            shutil.copy(path, self.path / "new")
+            os.replace(self.path / "new", self.path / path.name)
 
 
 class Conductor:
     """Stands before the detector: counts the frames, takes the memory, and orders the faults when they are due."""
 
-    def __init__(self, world: World, device: Device, disk: Disk, account: Account, writers: Writers) -> None:
+    def __init__(
+        self, world: World, device: Device, outputs: Outputs, writers: Writers, swapped: Swapped | None
+    ) -> None:
         self.frames = 0
         self.ordered: Counter[str] = Counter()
         self.memory: list[tuple[int, float]] = []
         self._world = world
-        self._device, self._disk, self._account, self._writers = device, disk, account, writers
+        self._device, self._outputs, self._writers, self._swapped = device, outputs, writers, swapped
         self._schedule: list[tuple[int, str, float]] = []
         self._every = 1
 
     def plan(self, frames: int, faults: int, seed: int) -> None:
         """Spread the faults, each kind equally often, over the frames but the first and last twentieth."""
         rng = random.Random(seed)
-        kinds = [FAULTS[i % len(FAULTS)] for i in range(faults)]
+        all_kinds = WITH_BUNDLE if self._swapped else FAULTS
+        kinds = [all_kinds[i % len(all_kinds)] for i in range(faults)]
         rng.shuffle(kinds)
         at = sorted(rng.randrange(frames // 20, frames - frames // 20) for _ in kinds)
         self._schedule = [(when, kind, rng.random()) for when, kind in zip(at, kinds, strict=True)]
@@ -131,12 +120,17 @@ class Conductor:
     def outages(self) -> int:
         return sum(self.ordered[kind] for kind in OUTAGES)
 
+    @property
+    def left(self) -> int:
+        return len(self._schedule)
+
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         if self.frames % self._every == 0:
             self.memory.append((self.frames, resident_mb()))
         self.frames += 1
         # One outage at a time, or they could not be told apart.
-        is_well = self._account.counts["camera_back"] == self.outages
+        self._outputs.tick()
+        is_well = self._outputs.account.counts["camera_back"] == self.outages
         if is_well and self._schedule and self.frames >= self._schedule[0][0]:
             _, kind, chance = self._schedule.pop(0)
             self._order(kind, chance)
@@ -150,23 +144,24 @@ class Conductor:
             self._device.act_up(kind)
         elif kind == "wall clock":
             WallClock.ahead = timedelta(days=round(800 * chance - 400))
-        elif kind == "full disk":
-            self._disk.full_for = 1 + round(10 * chance)
-        elif kind == "slow disk":
-            self._disk.slow_for = 5
+        elif kind in OUTPUTS:
+            self._outputs.order(kind, chance)
         elif kind == "gallery changed":
             self._writers.change()
-        else:
+        elif kind == "enrolment killed":
             self._writers.kill()
+        elif self._swapped is not None:
+            self._swapped.damage() if kind == "bundle damaged" else self._swapped.replace()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--faults", type=int, default=220, help=f"in all, of {len(FAULTS)} kinds")
+    parser.add_argument("--faults", type=int, default=300, help=f"in all, of {len(FAULTS)} kinds")
     parser.add_argument("--rate", type=float, default=4000.0, help="frames a second that the camera gives")
-    parser.add_argument("--bundle", help="drawn people and this bundle instead of patches")
+    parser.add_argument("--bundle", type=Path, help="drawn people and this bundle, a folder, instead of patches")
+    parser.add_argument("--plain", action="store_true", help="do not encrypt the gallery")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the events and the gallery")
     options = parser.parse_args()
@@ -190,51 +185,59 @@ def main() -> None:
 
 
 def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    for name in ("gallery.db", "gallery.db-wal", "gallery.db-shm", "events.jsonl"):
-        (folder / name).unlink(missing_ok=True)
-    path = folder / "gallery.db"
-    world = drawn(path, options.bundle, options.seed) if options.bundle else patches(path, options.seed)
+    for pattern in ("gallery.*", "outbox.*", "events.*", "moved-*", "told.txt", "arrived.txt"):
+        for old in folder.glob(pattern):
+            old.unlink()
+    path, key_path, key = folder / "gallery.db", None, None
+    if not options.plain:
+        key_path = folder / "gallery.key"
+        make_key(str(key_path))
+        key = read_key(key_path)
+    swapped = Swapped(options.bundle, folder, options.seed) if options.bundle else None
+    world = drawn(path, key, swapped.path, options.seed) if swapped else patches(path, key, options.seed)
     device = Device(world.pictures, options.rate, options.seed)
-    disk, account, writers = Disk(folder / "events.jsonl"), Account(device), Writers(path, options.seed)
-    conductor = Conductor(world, device, disk, account, writers)
+    outputs = Outputs(folder, device, options.seed, lambda: WallClock.now(UTC).timestamp())
+    writers = Writers(path, key_path, options.seed)
+    conductor = Conductor(world, device, outputs, writers, swapped)
     conductor.plan(options.frames, options.faults, options.seed)
     vars(loop)["datetime"]  # a KeyError here: the loop takes its wall clock from somewhere else now
     vars(loop)["datetime"] = WallClock
+    before = world.probe()
 
     # Time-outs are short, so that a hung read is found in a second; the pauses between attempts are the usual ones.
     settings = LiveSettings(1.0, 0.5, wait_at_start=True, watch=WatchSettings(frozen_after_s=0.3))
     started_s = time.monotonic()
     with (
         LiveSource("soak camera", device.open, settings, rng=random.Random(options.seed)) as source,
-        Gallery(path, world.space, world.dimension, timeout_s=30.0) as gallery,
+        Gallery(path, world.space, world.dimension, timeout_s=30.0, key=key) as gallery,
     ):
-        run_settings = RunSettings(world.decision, world.quality, max_frames=options.frames)
-        summary = run(source, conductor, world.embedder, gallery, run_settings, [account, disk])
+        run_settings = RunSettings(world.decision, world.quality, TRACKER, max_frames=options.frames)
+        summary = run(source, conductor, world.embedder, gallery, run_settings, outputs.sinks)
     seconds = time.monotonic() - started_s
     writers.wait()
-    disk.close()
-    lines = events_in(folder / "events.jsonl")
+    outputs.finish()
+    seen_outside, wrong = outputs.verdict(summary.sinks)
     slope, slope_se = trend(conductor.memory)
-    handed = sum(account.counts.values())
+    account = outputs.account
     outages = conductor.outages
-    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("capture")]
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith(("capture", "courier"))]
     recovery_s = max(account.recoveries_s, default=0.0)
     checks = {
         f"it ended with {summary.ended}: {summary.error}": summary.ended == "max_frames",
         f"{account.counts['camera_lost']} losses told of {outages}": account.counts["camera_lost"] == outages,
         f"{account.counts['camera_back']} returns told of {outages}": account.counts["camera_back"] == outages,
         f"recovery took {recovery_s:.2f} s": recovery_s <= MAX_RECOVERY_S,
-        f"{lines} events in the file, {handed - disk.refused} handed to it": lines == handed - disk.refused,
-        f"{summary.lost_events} events lost by account, {disk.refused} refused": summary.lost_events == disk.refused,
         f"{summary.skipped_frames} damaged frames skipped of {device.damaged}": (
             # Those that come while nobody reads any more are seen by nobody.
             device.damaged - 5 <= summary.skipped_frames <= device.damaged
         ),
         f"{summary.failures} frames failed": summary.failures == 0,
         f"threads are left: {threads}": not threads,
+        f"{conductor.left} faults were not ordered": conductor.left == 0,
         f"{writers.kills} enrolments killed of {conductor.ordered['enrolment killed']}": (
             writers.kills == conductor.ordered["enrolment killed"]
         ),
+        "the same face has another embedding now": np.array_equal(before, world.probe()),
         f"memory grows by {slope:.2f} +- {slope_se:.2f} MB in 100 000 frames": (
             # A short run has not yet seen the largest of everything.
             options.frames < JUDGED_FRAMES or slope < max(1.0, 3 * slope_se)
@@ -249,21 +252,17 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "sessions opened, most at once": [device.opened, device.most_open],
         "damaged frames skipped": summary.skipped_frames,
         "frames dropped for newer ones": source.dropped,
-        "events handed, refused, in file": [handed, disk.refused, lines],
+        **seen_outside,
         "events by kind": dict(sorted(account.counts.items())),
+        "frame p50, p99 ms": [round(summary.stage_ms["total"].p50, 2), round(summary.stage_ms["total"].p99, 2)],
+        "gallery encrypted": key is not None,
         "gallery changes, writers killed": [writers.changes, writers.kills],
         "RSS first, last MB": [round(conductor.memory[0][1], 1), round(conductor.memory[-1][1], 1)],
         "RSS slope, s.e. MB/100k frames": [round(slope, 3), round(slope_se, 3)],
     }
-    wrong = [what for what, is_right in checks.items() if not is_right]
+    wrong += [what for what, is_right in checks.items() if not is_right]
     wrong += [f"gallery: {fault}" for fault in writers.faults(set(world.people))]
     return {"seen": seen, "recoveries_s": account.recoveries_s, "memory": conductor.memory, "wrong": wrong}
-
-
-def events_in(path: Path) -> int:
-    """Count the lines, each of which must be a whole JSON object."""
-    with path.open() as file:
-        return sum(1 for line in file if json.loads(line)["event"])
 
 
 def resident_mb() -> float:

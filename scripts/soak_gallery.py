@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery import Gallery, Template
+from edgeface.runtime.gallery_key import GalleryKey, read_key
 
 TEMPLATES = 3  # of everybody who is enrolled here
 _NAMES = 8  # of one writer: the gallery must not grow
@@ -24,10 +25,14 @@ _NAMES = 8  # of one writer: the gallery must not grow
 class Writers:
     """Starts the helpers, and keeps account of what they said."""
 
-    def __init__(self, gallery: Path, seed: int) -> None:
+    def __init__(self, gallery: Path, key: Path | None, seed: int) -> None:
         self.kills = 0
         self.changes = 0
         self._gallery = gallery
+        self._key = key
+        self._begun = 0
+        with Gallery(gallery, key=key_in(key)) as opened:
+            self._logged = len(opened.log().entries)
         self._random = random.Random(seed)
         self._state: dict[str, set[int]] = {}  # name: how many templates it may have
         self._lock = threading.Lock()
@@ -49,10 +54,16 @@ class Writers:
     def faults(self, people: set[str]) -> list[str]:
         """Return what is wrong with the gallery, in which `people` were from the start."""
         wrong = []
-        with Gallery(self._gallery) as gallery:
+        with Gallery(self._gallery, key=key_in(self._key)) as gallery:
+            log = gallery.log()
             found = {person.name: person.templates for person in gallery.list()}
             names, matrix = gallery.templates()  # checks the length of each embedding
             ((verdict,),) = gallery._file.query("PRAGMA integrity_check")
+        if log.broken is not None:
+            wrong.append(f"its log: {log.broken}")
+        logged = len(log.entries) - self._logged
+        if not self.changes <= logged <= self._begun:
+            wrong.append(f"{logged} entries in its log, {self.changes} changes done of {self._begun} begun")
         if verdict != "ok":
             wrong.append(f"SQLite says: {verdict}")
         if len(names) != sum(found.values()) or not np.isfinite(matrix).all():
@@ -87,7 +98,15 @@ class Writers:
     ) -> None:
         for thread in before:  # two writers of one name could not be told apart
             thread.join()
-        command = [sys.executable, __file__, str(self._gallery), prefix, str(operations), str(seed)]
+        command = [
+            sys.executable,
+            __file__,
+            str(self._gallery),
+            str(self._key or ""),
+            prefix,
+            str(operations),
+            str(seed),
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         begun = 0
@@ -98,6 +117,7 @@ class Writers:
             with self._lock:
                 if what == "begin":
                     begun += 1
+                    self._begun += 1
                     self._state[name] = self._state.get(name, {0}) | {int(count)}
                 else:
                     self.changes += 1
@@ -109,10 +129,14 @@ class Writers:
         process.wait()
 
 
-def write(path: Path, prefix: str, operations: int, seed: int) -> None:
+def key_in(path: Path | None) -> GalleryKey | None:
+    return None if path is None else read_key(path)
+
+
+def write(path: Path, key: Path | None, prefix: str, operations: int, seed: int) -> None:
     """Enrol and remove people, one line before and one after each."""
     rng = np.random.default_rng(seed)
-    with Gallery(path, timeout_s=30.0) as gallery:
+    with Gallery(path, timeout_s=30.0, key=key_in(key), command=prefix) as gallery:
         there = {person.name for person in gallery.list()}
         for _ in range(operations):
             name = f"{prefix}-{rng.integers(_NAMES)}"
@@ -135,6 +159,7 @@ def say(what: str, name: str, count: int) -> None:
 
 if __name__ == "__main__":
     try:
-        write(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        path, key, prefix, operations, seed = sys.argv[1:]
+        write(Path(path), Path(key) if key else None, prefix, int(operations), int(seed))
     except GalleryError as error:
         sys.exit(f"soak writer: {error}")

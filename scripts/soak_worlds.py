@@ -15,6 +15,7 @@ from edgeface.runtime.detections import Detections
 from edgeface.runtime.detector import Detector
 from edgeface.runtime.enrolment import enroll, portrait
 from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery_key import GalleryKey
 from edgeface.runtime.pipeline import FaceEmbedder
 from edgeface.runtime.quality import QualitySettings
 from edgeface.runtime.recognizer import one_face, open_recognizer
@@ -39,8 +40,12 @@ class World:
     decision: DecisionSettings
     quality: QualitySettings
 
+    def probe(self) -> npt.NDArray[np.float32]:
+        """Return the (1, D) embedding of a face that is always the same."""
+        return self.embedder.embed(np.full((1, 112, 112, 3), 40, np.uint8))
 
-def patches(gallery: Path, seed: int) -> World:
+
+def patches(gallery: Path, key: GalleryKey | None, seed: int) -> World:
     """Return noise with a grey patch for a face, whose shade says whose it is."""
     rng = np.random.default_rng(seed)
     pictures = []
@@ -53,7 +58,7 @@ def patches(gallery: Path, seed: int) -> World:
                 image[y, x] = (1, 44, 0)
         pictures.append(image)
     people = frozenset(name for name in _SHADES if name)
-    with Gallery(gallery, "soak", _DIMENSION, create=True) as opened:
+    with Gallery(gallery, "soak", _DIMENSION, create=True, key=key) as opened:
         for name in people:
             opened.add(name, _axis(_SHADES[name]))
     quality = QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255)
@@ -61,7 +66,7 @@ def patches(gallery: Path, seed: int) -> World:
     return World(pictures, eye, eye, "soak", _DIMENSION, people, DecisionSettings(threshold=0.7), quality)
 
 
-def drawn(gallery: Path, bundle: str, seed: int) -> World:
+def drawn(gallery: Path, key: GalleryKey | None, bundle: Path, seed: int) -> World:
     """Return a painted stream, rendered once, and the detector and embedder of a bundle."""
     recognizer = open_recognizer(bundle, threads=1)
     known = {"Ada": 30_000, "Ben": 30_001}
@@ -81,7 +86,7 @@ def drawn(gallery: Path, bundle: str, seed: int) -> World:
             image = render_face(nth_identity(seed, number), sample_nuisance(rng, 0.2), size_wh=(320, 320)).image
             found = one_face(recognizer.detector.detect(image), image, f"portrait {index}", largest=True)
             portraits.append(portrait(image, found, f"portrait {index}"))
-        enroll(recognizer, gallery, name, portraits)
+        enroll(recognizer, gallery, name, portraits, key=key)
     pictures = [frame.image for frame in Stream(seed, plan, size_wh=(320, 240))]
     limits = recognizer.limits.search({recognizer.precision: 6})
     decision = DecisionSettings(threshold=limits.cosine, fmr=limits.fmr)

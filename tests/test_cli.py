@@ -1,6 +1,8 @@
 """What a person sees: help, one line for each mistake, exit codes, JSON."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -93,6 +95,34 @@ def test_the_module_runs_too():
     )
     assert done.returncode == 1 and done.stderr.startswith("error: picture not found: a")
     assert done.stdout == ""
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """A command that prints a table."""
+    with Gallery(tmp_path / "g.db", "space", 4, create=True) as gallery:
+        gallery.add("Ada", np.eye(4, dtype=np.float32)[0])
+    return ["gallery", "list", "--gallery", str(tmp_path / "g.db")]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(listing):
+    command = [sys.executable, "-m", "edgeface", *listing]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    message = "error: there is no room: No space left on device; free some space and try again\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_only_a_full_disk_is_taken_for_one(listing, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("edgeface.commands.console.table", fail)
+    error = OSError(errno.ENOSPC, "No space", "somewhere")
+    fails("^error: there is no room for somewhere: No space; free some space", *listing)
+    error = OSError(errno.EACCES, "No right", "somewhere")
+    assert run(*listing).exception is error
 
 
 def test_pictures_that_cannot_be_used(tmp_path, bundle):

@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -826,6 +827,41 @@ def test_a_picture_of_another_size_ends_the_tracks_and_is_told():
         ("lost", 2),
     ]
     assert recorder.frames == 25
+
+
+def test_frames_of_any_shape_are_looked_at_and_not_a_failure():
+    world = World([])
+    picture = world.picture([(10, ALICE, 80)])
+    odd = [
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((5000, 3, 3), np.uint8),
+        np.zeros((3, 5000, 3), np.uint8),
+        # In memory otherwise than row by row, as from a camera's own buffer.
+        np.asfortranarray(picture),
+        np.repeat(picture, 2, axis=1)[:, ::2],
+        np.ascontiguousarray(picture[::-1, ::-1])[::-1, ::-1],
+    ]
+    sink = ListSink()
+    summary = run(FrameSequence(odd, fps=25.0), world, world, People(alice=ALICE), SETTINGS, [sink])
+    assert (summary.ended, summary.frames, summary.failures) == ("end of source", len(odd), 0)
+    assert names(sink.events, "match", "error") == [("match", 1, "alice")]
+
+
+def test_a_crowd_of_two_hundred_is_told_of_one_by_one():
+    image = np.full((1800, 1800, 3), 255, np.uint8)
+    places = [(88 * column + 4, 128 * row + 4) for row in range(10) for column in range(20)]
+    for number, (x, y) in enumerate(places):
+        image[y : y + 80, x : x + 80] = ALICE if number == 17 else STRANGER
+        image[y, x] = (1, 80, 0)
+    world = World([])
+    sink = ListSink()
+    settings = RunSettings(DECISION, ANY_FACE, stills=True)
+    summary = run(FrameSequence([image], fps=25.0), world, world, People(alice=ALICE), settings, [sink])
+    counts = Counter(event.event for event in sink.events)
+    assert counts == {"match": 1, "unknown": 199, "lost": 200}
+    assert summary.faces == 200
+    (match,) = [event for event in sink.events if event.event == "match"]
+    assert match.box is not None and match.box[:2] == places[17]
 
 
 def test_a_window_lives_while_a_camera_is_away():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgeface.errors import ConfigError
 from edgeface.runtime.events import Event
 from edgeface.runtime.sinks.courier import Backoff, Courier, Reply
-from edgeface.runtime.sinks.outbox import Outbox
+from edgeface.runtime.sinks.outbox import _OVERHEAD, Outbox
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME = datetime(2026, 11, 23, 18, 5, 9, 0, UTC)
@@ -200,6 +200,27 @@ def test_a_full_disk_keeps_letters_in_memory_and_delivers_from_there(tmp_path, c
     outbox.close()
 
 
+def test_what_arrived_while_the_disk_took_nothing_is_forgotten_when_it_does(tmp_path, caplog):
+    outbox = Outbox(tmp_path / "o")
+    for number in range(4):
+        outbox.add("webhook", str(number), str(number))
+    outbox._connection.execute("PRAGMA query_only = ON")  # SQLite itself then refuses to write
+    after = 0
+    for _ in range(3):
+        letter = outbox.first("webhook", after)
+        assert letter is not None
+        outbox.done("webhook", letter)
+        after = letter.number
+    outbox.catch_up()
+    assert outbox.count("webhook") == 4 and outbox.count("webhook", after) == 1
+    outbox._connection.execute("PRAGMA query_only = OFF")
+    outbox.catch_up()
+    assert waiting(outbox) == ["3"]
+    assert outbox._bytes == 1 + _OVERHEAD
+    assert caplog.text.count("cannot mark as sent") == 1
+    outbox.close()
+
+
 def test_what_is_only_in_memory_at_the_end_is_counted_as_lost(tmp_path):
     outbox = Outbox(tmp_path / "o")
     outbox.add("webhook", "0", "0" * 3000)
@@ -215,6 +236,20 @@ def test_one_outbox_serves_one_run(tmp_path):
         Outbox(tmp_path / "o")
     outbox.close()
     Outbox(tmp_path / "o").close()
+
+
+def test_an_outbox_that_is_there_is_opened_without_writing_as_its_disk_may_be_full(tmp_path):
+    outbox = Outbox(tmp_path / "o")
+    outbox.add("webhook", "1", "one")
+    outbox.close()
+    before = (tmp_path / "o").read_bytes()
+    outbox = Outbox(tmp_path / "o")
+    assert waiting(outbox) == ["one"]
+    assert (tmp_path / "o-wal").stat().st_size == 0
+    with pytest.raises(ConfigError, match="is used by another run"):
+        Outbox(tmp_path / "o")
+    assert (tmp_path / "o").read_bytes() == before
+    outbox.close()
 
 
 def test_files_that_are_no_outbox_are_left_alone(tmp_path):

@@ -97,6 +97,13 @@ def test_webhook_and_mqtt_share_the_outbox_and_nothing_else(server, tmp_path, ca
     assert (states["mqtt"].sent, states["mqtt"].waiting, states["mqtt"].error) == (0, 3, "Connection refused")
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_with_standard_output_closed_the_other_outputs_go_on(tmp_path, monkeypatch, as_json):
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it after `>&-`
+    with asked(events=tmp_path / "e", quiet=False, as_json=as_json) as outputs:
+        assert write(outputs)["file"].sent == 3
+
+
 def test_what_cannot_be_used_is_refused_and_leaves_nothing_open(server, tmp_path):
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "below"
@@ -162,11 +169,13 @@ def test_nothing_of_the_network_is_imported_where_nobody_asks_for_it():
 
     code = (
         "import sys; from tests.test_outputs import asked\n"
-        "for name in [n for n in sys.modules if n.startswith(('http', 'ssl', 'paho'))]: del sys.modules[name]\n"
-        "asked().close(); print(*[n for n in sys.modules if n.split('.')[0] in ('http', 'paho')])"
+        "ours = 'edgeface.runtime.sinks.'\n"
+        "for name in [n for n in sys.modules if n.startswith(('http', 'ssl', 'paho', ours))]: del sys.modules[name]\n"
+        "asked(quiet=False, as_json=True).close()\n"
+        "print(*[n for n in sys.modules if n.split('.')[0] in ('http', 'paho') or n.startswith(ours)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert done.stdout.strip() == "edgeface.runtime.sinks.lines"
 
 
 def test_logs_of_a_failing_run_hold_no_secret(server, tmp_path, monkeypatch, caplog):

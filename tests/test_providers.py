@@ -91,6 +91,12 @@ class TestTruth:
         with pytest.raises(ProviderError, match=r"openvino is not in the installed onnxruntime.*onnxruntime-openvino"):
             open_session(embedder_bytes(), provider="openvino")
 
+    def test_an_absent_provider_is_told_before_the_network_is_read(self):
+        with pytest.raises(ProviderError, match="openvino is not in the installed onnxruntime"):
+            open_session(b"no network", provider="openvino")
+        with pytest.raises(BundleError):
+            open_session(b"no network", provider="cpu")
+
     def test_auto_takes_the_best_that_works_and_warns_of_what_should_have(self, pretend, caplog):
         pretend(works=("OpenVINOExecutionProvider",), broken={CUDA: NO_CUDNN})
         session = open_session(embedder_bytes())

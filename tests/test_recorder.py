@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -120,6 +121,17 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> No
 def test_without_an_encoder_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CODECS, ".mp4", ("zzzz", "yyyy"))
     with pytest.raises(SourceError, match=r"cannot write .mp4 of 64 x 48 pixels \(tried zzzz, yyyy\); try .avi"):
+        VideoRecorder(tmp_path / "out.mp4", 10, (64, 48))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_one_and_not_as_a_missing_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CODECS, ".mp4", ("zzzz",))
+    full = SimpleNamespace(free=512_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: full)
+    with pytest.raises(SourceError, match=r"out.mp4 cannot be written: its disk is full \(500 kB are free\)"):
         VideoRecorder(tmp_path / "out.mp4", 10, (64, 48))
     assert list(tmp_path.iterdir()) == []
 

@@ -170,9 +170,15 @@ def test_what_a_status_means(server, hook, status, outcome):
         assert "s3cret" not in reply.why
 
 
-def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, hook):
+@pytest.mark.parametrize(
+    ("date", "year"),
+    [("Mon, 23 Nov 2026 18:05:09 GMT", 1970), ("nonsense", 2026)],
+    ids=["by the server's clock", "by our own"],
+)
+def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, hook, monkeypatch, date, year):
+    monkeypatch.setattr(server.server.RequestHandlerClass, "date_time_string", lambda *_: date)
     server.answers = [say(429, Retry_After="7"), say(503, Retry_After="Mon, 23 Nov 2026 18:05:39 GMT")]
-    hook._clock = datetime(2026, 11, 23, 18, 5, 9, tzinfo=UTC).timestamp
+    hook._clock = datetime(year, 11, 23, 18, 5, 9, tzinfo=UTC).timestamp
     assert [hook.send(LETTER).after_s for _ in range(2)] == [7.0, 30.0]
 
 
@@ -247,7 +253,7 @@ def test_abort_ends_a_send_that_hangs(server, hook):
     hook.abort()
     thread.join(3)
     release.set()
-    assert [reply.outcome for reply in replies] == ["again"]
+    assert [(reply.outcome, reply.why) for reply in replies] == [("again", "no answer before the end of the run")]
 
 
 def test_a_long_answer_is_not_read_to_its_end(server, hook):

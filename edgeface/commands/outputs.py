@@ -149,7 +149,9 @@ class Outputs:
         self._hooks: HookSink | None = None
         if options.record_minutes is not None and (options.record is None or not options.record_minutes > 0):
             raise ConfigError("--record-minutes takes a number above 0 and goes with --record")
-        if options.as_json:
+        if sys.stdout is None:  # closed by who started this, as with `>&-`; files and servers go on
+            pass
+        elif options.as_json:
             self.sinks.append(LinesSink(sys.stdout))
         elif not options.quiet:
             self.sinks.append(LinesSink(sys.stdout, _spoken))
@@ -205,20 +207,23 @@ class Outputs:
         return (*told, *more)
 
     def _open_file(self, stack: ExitStack) -> None:
+        options = self._options
+        if options.events is None:
+            return
         from edgeface.runtime.sinks.file import FileSink
 
-        options = self._options
-        if options.events is not None:
-            file = FileSink(
-                options.events,
-                max_bytes=options.events_max_bytes,
-                keep=options.events_keep,
-                sync=options.events_sync,
-            )
-            stack.callback(file.close)
-            self.sinks.append(file)
+        file = FileSink(
+            options.events,
+            max_bytes=options.events_max_bytes,
+            keep=options.events_keep,
+            sync=options.events_sync,
+        )
+        stack.callback(file.close)
+        self.sinks.append(file)
 
     def _open_couriers(self, stack: ExitStack) -> None:
+        if self._options.webhook is None and self._options.mqtt is None:
+            return
         from edgeface.runtime.sinks.courier import Courier
         from edgeface.runtime.sinks.credentials import secret
         from edgeface.runtime.sinks.outbox import Outbox
@@ -234,16 +239,17 @@ class Outputs:
 
             username, password = secret(mqtt.USERNAME), secret(mqtt.PASSWORD)
             transports.append(mqtt.Mqtt(self._options.mqtt, username=username, password=password))
-        if transports:
-            outbox = Outbox(self._options.outbox or _default_outbox(), max_bytes=self._options.outbox_max_bytes)
-            stack.callback(outbox.close)
-            for transport in transports:
-                courier = Courier(outbox, transport)
-                stack.callback(courier.close)
-                self._couriers.append(courier)
-            self.sinks += self._couriers
+        outbox = Outbox(self._options.outbox or _default_outbox(), max_bytes=self._options.outbox_max_bytes)
+        stack.callback(outbox.close)
+        for transport in transports:
+            courier = Courier(outbox, transport)
+            stack.callback(courier.close)
+            self._couriers.append(courier)
+        self.sinks += self._couriers
 
     def _open_hooks(self, stack: ExitStack) -> None:
+        if not self._options.on_match and not self._options.on_event:
+            return
         from edgeface.runtime.sinks.hooks import HookSettings, HookSink, parse_command, parse_hook
 
         commands: dict[EventName, list[list[str]]] = {}
@@ -252,10 +258,9 @@ class Outputs:
         for text in self._options.on_event or ():
             name, command = parse_hook(text, "--on-event")
             commands.setdefault(name, []).append(command)
-        if commands:
-            self._hooks = HookSink(commands, HookSettings(timeout_s=self._options.hook_timeout))
-            stack.callback(self._hooks.close)
-            self.sinks.append(self._hooks)
+        self._hooks = HookSink(commands, HookSettings(timeout_s=self._options.hook_timeout))
+        stack.callback(self._hooks.close)
+        self.sinks.append(self._hooks)
 
     def _open_snapshots(self, stack: ExitStack) -> None:
         if self._options.snapshots is None:

@@ -250,7 +250,8 @@ def _print_summary(summary: "Summary", precision: str) -> None:
     rows = [
         [stage, f"{times.p50:.2f}", f"{times.p95:.2f}", f"{times.p99:.2f}"] for stage, times in summary.stage_ms.items()
     ]
-    console.table(rows, ["stage", "p50 ms", "p95 ms", "p99 ms"])
+    if rows:
+        console.table(rows, ["stage", "p50 ms", "p95 ms", "p99 ms"])
     out.print_states(summary.sinks)
     told = ", ".join(f"{count} {name}" for name, count in sorted(summary.decisions.items())) or "no decisions"
     typer.echo(

@@ -97,10 +97,6 @@ def liveness_check(
         BundleError: the network cannot be used, or a signature is required, which it cannot have.
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.challenge import ChallengeSettings
-    from edgeface.runtime.liveness import LivenessCheck, LivenessSettings
-    from edgeface.runtime.signature import refuse_loose
-    from edgeface.runtime.spoofing import open_spoof_detector
 
     is_passive, is_challenge = mode in ("passive", "both"), mode in ("challenge", "both")
     if is_passive != (network is not None):
@@ -109,6 +105,11 @@ def liveness_check(
         raise ConfigError("pictures of a folder cannot turn their heads; use --liveness passive or a camera")
     if mode is Liveness.off:
         return None
+    from edgeface.runtime.challenge import ChallengeSettings
+    from edgeface.runtime.liveness import LivenessCheck, LivenessSettings
+    from edgeface.runtime.signature import refuse_loose
+    from edgeface.runtime.spoofing import open_spoof_detector
+
     fakes = None
     if network is not None:
         refuse_loose(network, require_keys)

@@ -77,6 +77,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._memory_size = memory
         self._memory: deque[tuple[str, Letter]] = deque()
+        self._arrived: list[int] = []  # numbers of what is still in the file, although it was sent
         self._left: list[tuple[str, int]] = []  # sink and number of what waits when it is closed
         self._lock = threading.Lock()
         self._is_open = True
@@ -118,8 +119,9 @@ class Outbox:
                 self._drop(self._memory.popleft()[0], 1, f"more than {self._memory_size} wait for the disk")
 
     def catch_up(self) -> None:
-        """Write what is only in memory, if the disk takes it now."""
+        """Write what is only in memory, and forget what has arrived, if the disk takes it now."""
         with self._lock:
+            self._forget()
             self._store()
 
     def first(self, sink: str, after: int = 0) -> Letter | None:
@@ -135,13 +137,13 @@ class Outbox:
             return next((letter for to, letter in self._memory if to == sink and letter.number > after), None)
 
     def done(self, sink: str, letter: Letter) -> None:
-        """Forget a letter that has arrived. If the disk does not take that, it is sent again in another run."""
+        """Forget a letter that has arrived, now or with `catch_up`; else it is sent again in another run."""
         with self._lock:
             if not self._is_open:
                 return
             self._memory = deque(entry for entry in self._memory if entry[1].number != letter.number)
-            with self._tolerant("mark as sent"):
-                self._delete("number = ?", (letter.number,))
+            self._arrived.append(letter.number)
+            self._forget()
 
     def refuse(self, sink: str, letter: Letter, why: str) -> None:
         """Set a letter aside that the destination does not want; see `revive`."""
@@ -181,6 +183,7 @@ class Outbox:
         with self._lock:
             if not self._is_open:
                 return
+            self._forget()
             self._store()
             for sink, _ in self._memory:
                 self._drop(sink, 1, "the disk took them not before the end")
@@ -200,9 +203,10 @@ class Outbox:
         ((tables,),) = self._connection.execute("SELECT COUNT(*) FROM sqlite_master")
         if application != _APPLICATION_ID and (application or tables):
             raise ConfigError(f"{self.path} is an SQLite file, but no outbox; give another path with --outbox")
-        with self._transaction():
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._connection.execute(_SCHEMA)
+        if application != _APPLICATION_ID or not tables:  # else nothing is written, so that a full disk is no obstacle
+            with self._transaction():
+                self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                self._connection.execute(_SCHEMA)
         if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise sqlite3.DatabaseError("a check found damage")
 
@@ -252,9 +256,23 @@ class Outbox:
             logger.error("the oldest events for %s are lost: %s", sink, why)
         self.dropped[sink] = self.dropped.get(sink, 0) + count
 
-    def _delete(self, where: str, values: tuple[int, ...]) -> None:
-        query = f"DELETE FROM letters WHERE {where} RETURNING LENGTH(body)"
-        self._bytes -= sum(length + _OVERHEAD for (length,) in self._connection.execute(query, values).fetchall())
+    def _forget(self) -> None:
+        """Delete what has arrived; called with the lock held."""
+        if not self._arrived or not self._is_open:
+            return
+        freed = 0
+        try:
+            with self._transaction():
+                for number in self._arrived:
+                    query = "DELETE FROM letters WHERE number = ? RETURNING LENGTH(body)"
+                    rows = self._connection.execute(query, (number,)).fetchall()
+                    freed += sum(length + _OVERHEAD for (length,) in rows)
+        except sqlite3.Error as error:
+            if len(self._arrived) == 1:  # once, not for each
+                logger.warning("outbox %s: cannot mark as sent: %s", self.path, error)
+            return
+        self._bytes -= freed
+        self._arrived.clear()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -112,6 +112,8 @@ class Webhook:
             self.close()
             if isinstance(error, TimeoutError) or time.monotonic() - started_s >= self._timeout_s:
                 return Reply("again", f"no answer within {self._timeout_s:g} s")
+            if self._is_aborted.is_set():
+                return Reply("again", "no answer before the end of the run")
             return Reply("again", outage(error))
         finally:
             alarm.cancel()
@@ -206,7 +208,9 @@ class Webhook:
         if 200 <= status < 300:
             return Reply("sent")
         if status in _BUSY or status >= 500:
-            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), self._clock()))
+            # By the server's own clock if it tells it: that of a device may be years behind.
+            now_s = _seconds(headers.get("Date") or "")
+            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), now_s or self._clock()))
         if 300 <= status < 400 and location:
             why += f": not followed to {redact(location)[:200]}; give the final address"
         if status in (401, 403):
@@ -244,8 +248,16 @@ def _retry_after_s(value: str | None, now_s: float) -> float:
     if value.isascii() and value.isdigit():
         wait_s = float(value[:9])
     else:
-        try:
-            wait_s = email.utils.parsedate_to_datetime(value).timestamp() - now_s
-        except (ValueError, OverflowError):
+        until_s = _seconds(value)
+        if until_s is None:
             return 0.0
+        wait_s = until_s - now_s
     return min(max(0.0, wait_s), _LONGEST_RETRY_AFTER_S)
+
+
+def _seconds(date: str) -> float | None:
+    """Read a date of a header as seconds since 1970; None for what is none."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
