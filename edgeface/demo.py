@@ -25,14 +25,14 @@ from edgeface.export.sources import checkpoint_network
 from edgeface.images import write_image
 from edgeface.manifest import Licences, Manifest
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.enrolment import Portrait, enroll, portrait
+from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.enrolling.enrolment import Portrait, enroll, portrait
 from edgeface.runtime.events import Event, ListSink
-from edgeface.runtime.frames import Frame, FrameSource
-from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
 from edgeface.runtime.recognizer import Recognizer, one_face, open_recognizer
-from edgeface.runtime.recorder import VideoRecorder
+from edgeface.runtime.showing.recorder import VideoRecorder
 from edgeface.runtime.sinks.file import FileSink
 from edgeface.runtime.summary import Summary
 from edgeface.training.config import load_config

@@ -11,8 +11,8 @@ from edgeface.errors import ExportError
 from edgeface.export.cleaning import serialize, set_metadata
 from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.models.detector import STRIDES, FaceDetector
-from edgeface.runtime.edge_detector import FORMAT, FORMAT_KEY, KINDS, MAX_FACE_KEY, MIN_SCORE_KEY, STRIDES_KEY
-from edgeface.runtime.session import open_session
+from edgeface.runtime.detection.edge_detector import FORMAT, FORMAT_KEY, KINDS, MAX_FACE_KEY, MIN_SCORE_KEY, STRIDES_KEY
+from edgeface.runtime.providers.session import open_session
 
 MAX_DIFFERENCE: Final = 1e-3
 """Allowed between an output of PyTorch and of onnxruntime, in units of 1 + its size."""
@@ -24,7 +24,7 @@ MAX_CELLS: Final = 512
 class DeployedDetector(nn.Module):
     """The network behind the preprocessing that a device would have to repeat.
 
-    frame (1, H, W, 3) uint8 RGB -> nine maps, see `edgeface.runtime.edge_detector`.
+    frame (1, H, W, 3) uint8 RGB -> nine maps, see `edgeface.runtime.detection.edge_detector`.
     """
 
     def __init__(self, network: FaceDetector) -> None:

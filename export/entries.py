@@ -6,7 +6,7 @@ from typing import Final
 
 from edgeface.evaluation.verification import VerificationReport
 from edgeface.manifest import Accuracy, DetectorEntry
-from edgeface.runtime.detector import YuNetDetector, open_detector
+from edgeface.runtime.detection.detector import YuNetDetector, open_detector
 
 _TOOLS: Final = ("edgeface", "torch", "onnx", "onnxscript", "onnxruntime")
 

@@ -13,9 +13,9 @@ from edgeface.data.check import MAX_DISTANCE_PX, landmark_offsets
 from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.faces import FACE_SIZE
-from edgeface.runtime.detector import Detector
-from edgeface.runtime.enrolment import portrait
-from edgeface.runtime.quality import QualitySettings, problem
+from edgeface.runtime.deciding.quality import QualitySettings, problem
+from edgeface.runtime.detection.detector import Detector
+from edgeface.runtime.enrolling.enrolment import portrait
 from edgeface.runtime.recognizer import one_face
 
 MAX_FACES: Final = 2000

@@ -13,19 +13,19 @@ from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.assembly import assemble, list_files
-from edgeface.export.bounded import Bounded, Bounds, Trial, quantize_within
-from edgeface.export.calibration import held_out
 from edgeface.export.cleaning import serialize
 from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
-from edgeface.export.finetuning import check_epochs, finetune
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same_network, compare
 from edgeface.export.prelu_choice import with_fast_prelu
-from edgeface.export.quantize import Quantizer
-from edgeface.export.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
+from edgeface.export.quantization.bounded import Bounded, Bounds, Trial, quantize_within
+from edgeface.export.quantization.calibration import held_out
+from edgeface.export.quantization.finetuning import check_epochs, finetune
+from edgeface.export.quantization.quantize import Quantizer
+from edgeface.export.quantization.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
+from edgeface.export.quantization.targets import check_target, resolve_target
 from edgeface.export.speed import explain_speed, race
-from edgeface.export.targets import check_target, resolve_target
 from edgeface.export.thresholds import Scored, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
@@ -76,8 +76,8 @@ class ExportSettings:
 
     Attributes:
         precisions: any of `fp32`, `fp16`, `int8`.
-        target: processor that the networks are for; one of `export.targets.NAMES`.
-        method: from activations to their ranges; a key of `export.ranges.METHODS`.
+        target: processor that the networks are for; one of `export.quantization.targets.NAMES`.
+        method: from activations to their ranges; a key of `export.quantization.ranges.METHODS`.
         bounds: what the int8 network has to keep, and what it may cost.
         finetune: epochs of fine-tuning int8, None for post-training quantization alone.
         batch: faces in every run of a network, None to leave that free.

@@ -6,8 +6,8 @@ import onnx
 
 from edgeface.export.cleaning import serialize
 from edgeface.export.prelu import has_prelu, rewrite_prelu
+from edgeface.export.quantization.targets import is_this_machine, likes_prelu_rewritten
 from edgeface.export.speed import race
-from edgeface.export.targets import is_this_machine, likes_prelu_rewritten
 from edgeface.runtime.embedder import open_embedder
 
 

@@ -14,8 +14,8 @@ from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
 from edgeface.export.tracing import DEFAULT_OPSET
 from edgeface.files import sha256
-from edgeface.runtime.inspection import inspect_model
-from edgeface.runtime.session import open_session
+from edgeface.runtime.inspecting.inspection import inspect_model
+from edgeface.runtime.providers.session import open_session
 from edgeface.training.checkpoint import load_backbone
 
 
@@ -25,7 +25,7 @@ class ForeignEmbedder:
     Args:
         path: ONNX file with one image input and one output.
         preprocessing: what it expects, and what its embeddings need.
-        provider: as `edgeface.runtime.session.open_session`.
+        provider: as `edgeface.runtime.providers.session.open_session`.
         threads: as there.
 
     Raises:

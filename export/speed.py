@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.export.targets import Target, runs_here
+from edgeface.export.quantization.targets import Target, runs_here
 from edgeface.runtime.embedder import Embedder
 from edgeface.runtime.placement import NOTABLE, causes, int8_speed, placement, processor_instructions
 from edgeface.runtime.timing import take_turns

@@ -14,13 +14,13 @@ from edgeface.errors import ConfigError, ProviderError
 from edgeface.faces import TEMPLATE, align
 from edgeface.runtime.batches import race_batches
 from edgeface.runtime.bundle import Bundle
-from edgeface.runtime.choice import ProviderChoice
-from edgeface.runtime.detector import open_detector
+from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
 from edgeface.runtime.measurements import Bench, Row, Verdict
 from edgeface.runtime.placement import NOTABLE, causes, placement, processor_instructions
-from edgeface.runtime.providers import PROVIDERS
-from edgeface.runtime.session import Session, absent, import_onnxruntime
+from edgeface.runtime.providers.choice import ProviderChoice
+from edgeface.runtime.providers.session import Session, absent, import_onnxruntime
+from edgeface.runtime.providers.table import PROVIDERS
 from edgeface.runtime.speed import remember
 from edgeface.runtime.timing import Histogram, take_turns
 
@@ -62,7 +62,8 @@ def measure(
         bundle: whose networks are timed.
         frame: (H, W, 3) uint8 RGB to detect in.
         precisions: of the embedder; all that the bundle has by default.
-        providers: keys of `edgeface.runtime.providers.PROVIDERS`, or names of libraries; all that work by default.
+        providers: keys of `edgeface.runtime.providers.table.PROVIDERS`, or names of libraries; by default all that
+            work.
         threads: numbers of CPU threads.
         faces: embedded in a call.
         runs: rounds, at least 10.

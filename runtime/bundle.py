@@ -9,7 +9,7 @@ from edgeface.files import sha256
 from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from edgeface.operating_points import ScoreTable
 from edgeface.runtime.archive import Container, Shipped, Zip, open_container
-from edgeface.runtime.inspection import inspect_model
+from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
 from edgeface.runtime.speed import fastest
 from edgeface.scores import MAX_SCORES_BYTES, read_scores
@@ -109,7 +109,7 @@ class Bundle:
         """Check the size and hash of every file that the manifest lists, inspect every network, read the scores.
 
         Raises:
-            BundleError: as `read`, `scores` and `edgeface.runtime.inspection.inspect_model`.
+            BundleError: as `read`, `scores` and `edgeface.runtime.inspecting.inspection.inspect_model`.
         """
         networks = {entry.file for entry in self.manifest.precisions.values()}
         if self.manifest.detector is not None:

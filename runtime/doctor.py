@@ -12,18 +12,18 @@ import numpy as np
 
 from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
-from edgeface.runtime.caches import list_caches
-from edgeface.runtime.choice import ProviderChoice
-from edgeface.runtime.detector import open_detector
-from edgeface.runtime.display import has_display
+from edgeface.runtime.cameras.video import list_cameras
+from edgeface.runtime.deciding.limits import bundle_limits
+from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.gallery_key import find_key
-from edgeface.runtime.limits import bundle_limits
+from edgeface.runtime.gallery.gallery import Gallery
+from edgeface.runtime.gallery.key import find_key
 from edgeface.runtime.placement import processor_instructions
-from edgeface.runtime.provider_errors import TWO_WHEELS, installed_wheels
-from edgeface.runtime.session import Session, provider_status
-from edgeface.runtime.video import list_cameras
+from edgeface.runtime.providers.caches import list_caches
+from edgeface.runtime.providers.choice import ProviderChoice
+from edgeface.runtime.providers.provider_errors import TWO_WHEELS, installed_wheels
+from edgeface.runtime.providers.session import Session, provider_status
+from edgeface.runtime.showing.display import has_display
 
 _PACKAGES: Final = (
     "edgeface",
@@ -53,7 +53,7 @@ def examine(
     """Examine the machine; and a bundle and a gallery if they are named.
 
     `require_keys` are as in `edgeface.runtime.bundle.open_bundle`, `gallery_key` as in
-    `edgeface.runtime.gallery_key.find_key`. `choice` says which device to try the providers on, and names libraries
+    `edgeface.runtime.gallery.key.find_key`. `choice` says which device to try the providers on, and names libraries
     with others.
 
     Returns:

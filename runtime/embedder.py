@@ -11,9 +11,9 @@ import numpy.typing as npt
 from edgeface.errors import BundleError, ImageError, ProviderError
 from edgeface.manifest import EmbedderContract
 from edgeface.runtime.bundle import Bundle
-from edgeface.runtime.choice import ProviderLike, as_choice
-from edgeface.runtime.providers import PROVIDERS, Provider
-from edgeface.runtime.session import Announce, Session, Sizes, first_that_works, open_session
+from edgeface.runtime.providers.choice import ProviderLike, as_choice
+from edgeface.runtime.providers.session import Announce, Session, Sizes, first_that_works, open_session
+from edgeface.runtime.providers.table import PROVIDERS, Provider
 from edgeface.runtime.speed import fastest_batch
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ def open_embedder(
 
     Args:
         model: the ONNX file's bytes, already verified.
-        provider: as `edgeface.runtime.session.open_session`, and so are `threads`, `name`, `precision`, `announce`
-            and `why`.
+        provider: as `edgeface.runtime.providers.session.open_session`, and so are `threads`, `name`, `precision`,
+            `announce` and `why`.
         threads: of the CPU.
         name: of the network.
         precision: of the network.
@@ -98,7 +98,7 @@ def open_embedder(
 
     Raises:
         BundleError: the network has no contract, or does not do what its contract says.
-        ProviderError: as `edgeface.runtime.session.open_session`.
+        ProviderError: as `edgeface.runtime.providers.session.open_session`.
     """
     session = open_session(
         model,
@@ -142,7 +142,8 @@ def bundle_embedder(
 
     Raises:
         BundleError: no such precision, a changed file, or a network of another embedding space.
-        ProviderError: as `edgeface.runtime.session.open_session`, or the provider does not run that precision well.
+        ProviderError: as `edgeface.runtime.providers.session.open_session`, or the provider does not run that
+            precision well.
     """
     choice = as_choice(provider)
 

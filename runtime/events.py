@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
-from edgeface.runtime.decision import Decision
-from edgeface.runtime.quality import Quality
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.deciding.decision import Decision
+from edgeface.runtime.deciding.quality import Quality
+from edgeface.runtime.deciding.tracker import Track
 
 logger = logging.getLogger(__name__)
 

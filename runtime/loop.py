@@ -10,21 +10,21 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
-from edgeface.runtime.attention import AttentionSettings
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.detections import Detections
-from edgeface.runtime.detector import Detector
-from edgeface.runtime.draw import FaceView
+from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.deciding.attention import AttentionSettings
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.deciding.tracker import Track, TrackerSettings
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.detection.detector import Detector
 from edgeface.runtime.events import Event, EventName, EventSink, FanOut, decision_event
-from edgeface.runtime.frames import Frame, FrameSource
-from edgeface.runtime.liveness import LivenessCheck
-from edgeface.runtime.pictures import Pictures, Recorder, Screen
+from edgeface.runtime.liveness.liveness import LivenessCheck
 from edgeface.runtime.pipeline import FaceEmbedder, FramePipeline, Limit, Templates
-from edgeface.runtime.quality import QualitySettings
-from edgeface.runtime.snapshots import Snapshots
+from edgeface.runtime.showing.draw import FaceView
+from edgeface.runtime.showing.pictures import Pictures, Recorder, Screen
+from edgeface.runtime.showing.snapshots import Snapshots
 from edgeface.runtime.summary import Ended, Summary
 from edgeface.runtime.timing import Laps, StageTimes
-from edgeface.runtime.tracker import Track, TrackerSettings
 
 __all__ = ["RunSettings", "Summary", "run"]
 

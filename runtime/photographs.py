@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from edgeface.faces import align
 from edgeface.images import write_image
-from edgeface.runtime.decision import Decision
-from edgeface.runtime.draw import FaceView, Overlay
-from edgeface.runtime.quality import QualitySettings, measure, problem
+from edgeface.runtime.cameras.sources import ImageFolder
+from edgeface.runtime.deciding.decision import Decision
+from edgeface.runtime.deciding.quality import QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer
-from edgeface.runtime.sources import ImageFolder
+from edgeface.runtime.showing.draw import FaceView, Overlay
 
 COPY_SCALE: Final = 0.75
 COPY_LIGHT: Final = 0.7

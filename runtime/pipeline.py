@@ -11,19 +11,19 @@ import numpy.typing as npt
 from edgeface.errors import GalleryError, ImageError
 from edgeface.faces import align
 from edgeface.operating_points import false_positive_rate
-from edgeface.runtime.answers import Answer, Shot
-from edgeface.runtime.attention import Attention, AttentionSettings, promise
-from edgeface.runtime.comparison import People
-from edgeface.runtime.decision import Decision, DecisionSettings
-from edgeface.runtime.detections import Detections, DetectorSettings
-from edgeface.runtime.detector import Detector
-from edgeface.runtime.frames import Frame
-from edgeface.runtime.judge import Judge
-from edgeface.runtime.limits import OperatingThreshold
-from edgeface.runtime.liveness import LOOK_EVERY_S, LivenessCheck
-from edgeface.runtime.quality import Quality, QualitySettings, measure, problem, too_small
+from edgeface.runtime.cameras.frames import Frame
+from edgeface.runtime.deciding.answers import Answer, Shot
+from edgeface.runtime.deciding.attention import Attention, AttentionSettings, promise
+from edgeface.runtime.deciding.decision import Decision, DecisionSettings
+from edgeface.runtime.deciding.judge import Judge
+from edgeface.runtime.deciding.limits import OperatingThreshold
+from edgeface.runtime.deciding.quality import Quality, QualitySettings, measure, problem, too_small
+from edgeface.runtime.deciding.tracker import Track, Tracker, TrackerSettings
+from edgeface.runtime.detection.detections import Detections, DetectorSettings
+from edgeface.runtime.detection.detector import Detector
+from edgeface.runtime.gallery.comparison import People
+from edgeface.runtime.liveness.liveness import LOOK_EVERY_S, LivenessCheck
 from edgeface.runtime.timing import Laps
-from edgeface.runtime.tracker import Track, Tracker, TrackerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class FaceEmbedder(Protocol):
 
 
 class Templates(Protocol):
-    """Where the people come from; `edgeface.runtime.gallery.Gallery` is one."""
+    """Where the people come from; `edgeface.runtime.gallery.gallery.Gallery` is one."""
 
     def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
         """Return T names, one a template, and the (T, D) float32 matrix with rows of unit length."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeface.runtime.inspection import inspect_model
-from edgeface.runtime.network import import_onnxruntime
-from edgeface.runtime.onnx_reader import Node, read_model
+from edgeface.runtime.inspecting.inspection import inspect_model
+from edgeface.runtime.inspecting.onnx_reader import Node, read_model
+from edgeface.runtime.providers.network import import_onnxruntime
 
 FLOAT_LAYERS: Final = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 INT8_LAYERS: Final = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger"})

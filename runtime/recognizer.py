@@ -12,12 +12,12 @@ import numpy.typing as npt
 from edgeface.errors import BundleError, NoFaceError
 from edgeface.faces import align
 from edgeface.runtime.bundle import Bundle, open_bundle
-from edgeface.runtime.choice import ProviderLike
-from edgeface.runtime.detections import Detections
-from edgeface.runtime.detector import Detector, open_detector
+from edgeface.runtime.deciding.limits import Limits, OperatingThreshold, bundle_limits
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.detection.detector import Detector, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
-from edgeface.runtime.limits import Limits, OperatingThreshold, bundle_limits
-from edgeface.runtime.session import Announce
+from edgeface.runtime.providers.choice import ProviderLike
+from edgeface.runtime.providers.session import Announce
 from edgeface.runtime.signature import refuse_loose
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def open_recognizer(
     Args:
         bundle: folder, zip, or the word `default`.
         precision: `auto` takes the one measured to be the fastest.
-        provider: as `edgeface.runtime.session.open_session`.
+        provider: as `edgeface.runtime.providers.session.open_session`.
         threads: as there.
         fmr: false match rate of one comparison to take the threshold of, however many there are.
         fpir: how often a search for a stranger may find somebody, whatever the size of the gallery; by default as
@@ -125,7 +125,7 @@ def open_recognizer(
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
-        min_face: as in `edgeface.runtime.detections.DetectorSettings`.
+        min_face: as in `edgeface.runtime.detection.detections.DetectorSettings`.
         low_share: likewise.
         require_keys: as `edgeface.runtime.bundle.open_bundle`; a detector of one's own is refused with them.
         announce: is told before something takes minutes.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeface.errors import EdgefaceError
+from edgeface.runtime.deciding.limits import OperatingThreshold
 from edgeface.runtime.events import SinkState
-from edgeface.runtime.limits import OperatingThreshold
 from edgeface.runtime.timing import Percentiles
 
 Ended = Literal["end of source", "max_frames", "stopped", "window closed", "reader gone", "error"]

@@ -14,9 +14,9 @@ import torch
 
 from edgeface.data import open_faces
 from edgeface.export.graph import export_backbone
-from edgeface.export.layers import find_layers
 from edgeface.export.prelu import rewrite_prelu
-from edgeface.export.ranges import METHODS, collect_activations
+from edgeface.export.quantization.layers import find_layers
+from edgeface.export.quantization.ranges import METHODS, collect_activations
 from edgeface.models import build_model
 
 

@@ -24,13 +24,13 @@ import numpy.typing as npt
 from edgeface.data import open_faces
 from edgeface.intervals import independent_rate
 from edgeface.runtime.bundle import Bundle, open_bundle
-from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import DecisionSettings
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.evidence import Evidence
+from edgeface.runtime.deciding.judge import Judge
+from edgeface.runtime.deciding.limits import bundle_limits
+from edgeface.runtime.deciding.tracker import Track
 from edgeface.runtime.embedder import bundle_embedder
-from edgeface.runtime.evidence import Evidence
-from edgeface.runtime.judge import Judge
-from edgeface.runtime.limits import bundle_limits
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.gallery.comparison import Comparison, People
 
 FRAME_S = 0.04
 

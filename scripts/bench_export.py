@@ -14,10 +14,10 @@ from networks import network_options, open_subject
 
 from edgeface.export.cleaning import serialize
 from edgeface.export.prelu import has_prelu, rewrite_prelu
-from edgeface.export.quantize import Quantizer
-from edgeface.export.ranges import METHODS
-from edgeface.export.search import Plan
-from edgeface.export.targets import resolve_target
+from edgeface.export.quantization.quantize import Quantizer
+from edgeface.export.quantization.ranges import METHODS
+from edgeface.export.quantization.search import Plan
+from edgeface.export.quantization.targets import resolve_target
 from edgeface.metrics import cosine_scores
 from edgeface.runtime.embedder import open_embedder
 from edgeface.runtime.timing import take_turns

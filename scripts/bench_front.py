@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from networks import network_options, open_subject
 
-from edgeface.export.bounded import Bounds, Trial, quantize_within
 from edgeface.export.cleaning import serialize
 from edgeface.export.parity import compare
 from edgeface.export.prelu import rewrite_prelu
-from edgeface.export.quantize import Quantizer
-from edgeface.export.search import Plan
-from edgeface.export.targets import resolve_target
+from edgeface.export.quantization.bounded import Bounds, Trial, quantize_within
+from edgeface.export.quantization.quantize import Quantizer
+from edgeface.export.quantization.search import Plan
+from edgeface.export.quantization.targets import resolve_target
 from edgeface.runtime.embedder import Embedder, open_embedder
 from edgeface.runtime.timing import take_turns
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.runtime.comparison import People
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.gallery_import import take_in
-from edgeface.runtime.gallery_key import GalleryKey
-from edgeface.runtime.gallery_records import TemplateRow
+from edgeface.runtime.gallery.comparison import People
+from edgeface.runtime.gallery.gallery import Gallery
+from edgeface.runtime.gallery.importing import take_in
+from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.records import TemplateRow
 
 LOOKS = 20
 

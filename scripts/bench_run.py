@@ -71,7 +71,7 @@ def _prepare(options: argparse.Namespace, folder: Path) -> None:
 
     from edgeface.data.synthetic import Stream, Visit, nth_identity
     from edgeface.faces import align
-    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery.gallery import Gallery
     from edgeface.runtime.recognizer import one_face, open_recognizer
 
     recognizer = open_recognizer(
@@ -105,10 +105,10 @@ def _prepare(options: argparse.Namespace, folder: Path) -> None:
 def _ours(options: argparse.Namespace) -> dict[str, object]:
     import cv2
 
-    from edgeface.runtime.decision import DecisionSettings
+    from edgeface.runtime.cameras.frames import FrameSequence
+    from edgeface.runtime.deciding.decision import DecisionSettings
     from edgeface.runtime.events import ListSink
-    from edgeface.runtime.frames import FrameSequence
-    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery.gallery import Gallery
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.recognizer import open_recognizer
 
@@ -151,8 +151,8 @@ def _plain(options: argparse.Namespace) -> dict[str, object]:
 
     from edgeface.faces import TEMPLATE, similarity_transform
     from edgeface.runtime.bundle import open_bundle
-    from edgeface.runtime.gallery import Gallery
-    from edgeface.runtime.limits import bundle_limits
+    from edgeface.runtime.deciding.limits import bundle_limits
+    from edgeface.runtime.gallery.gallery import Gallery
 
     cv2.setNumThreads(1)
     detector = cv2.FaceDetectorYN.create(options.detector, "", SIZE_WH, 0.6, 0.3, 50)

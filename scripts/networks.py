@@ -10,9 +10,9 @@ import onnx
 import torch
 
 from edgeface.data import open_faces
-from edgeface.export.calibration import draw_faces, held_out
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import export_backbone
+from edgeface.export.quantization.calibration import draw_faces, held_out
 from edgeface.models import build_model
 
 

@@ -36,14 +36,14 @@ from soak_outputs import Outputs
 from soak_worlds import World, drawn, patches
 
 from edgeface.runtime import loop
-from edgeface.runtime.detections import Detections
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.gallery_key import make_key, read_key
-from edgeface.runtime.live import LiveSource
-from edgeface.runtime.live_settings import LiveSettings
+from edgeface.runtime.cameras.live import LiveSource
+from edgeface.runtime.cameras.live_settings import LiveSettings
+from edgeface.runtime.cameras.watch import WatchSettings
+from edgeface.runtime.deciding.tracker import TrackerSettings
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.gallery.gallery import Gallery
+from edgeface.runtime.gallery.key import make_key, read_key
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.tracker import TrackerSettings
-from edgeface.runtime.watch import WatchSettings
 
 FAULTS = (
     *OUTAGES,

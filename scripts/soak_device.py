@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import SourceError
-from edgeface.runtime.frames import Frame, FrameSource
+from edgeface.runtime.cameras.frames import Frame, FrameSource
 
 Image = npt.NDArray[np.uint8]
 

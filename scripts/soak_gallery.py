@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeface.errors import GalleryError
-from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.gallery_key import GalleryKey, read_key
+from edgeface.runtime.gallery.gallery import Gallery, Template
+from edgeface.runtime.gallery.key import GalleryKey, read_key
 
 TEMPLATES = 3  # of everybody who is enrolled here
 _NAMES = 8  # of one writer: the gallery must not grow

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from edgeface.data.synthetic import Stream, demo_plan, nth_identity, render_face
 from edgeface.data.synthetic.nuisance import sample_nuisance
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.detections import Detections
-from edgeface.runtime.detector import Detector
-from edgeface.runtime.enrolment import enroll, portrait
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.gallery_key import GalleryKey
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.detection.detector import Detector
+from edgeface.runtime.enrolling.enrolment import enroll, portrait
+from edgeface.runtime.gallery.gallery import Gallery
+from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.pipeline import FaceEmbedder
-from edgeface.runtime.quality import QualitySettings
 from edgeface.runtime.recognizer import one_face, open_recognizer
 
 Image = npt.NDArray[np.uint8]

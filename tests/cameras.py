@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ImageError, SourceError
-from edgeface.runtime.frames import Frame, FrameSource
-from edgeface.runtime.reading import Clock, News, Opener
-from edgeface.runtime.video import Captured
-from edgeface.runtime.view import check_picture
+from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.cameras.reading import Clock, News, Opener
+from edgeface.runtime.cameras.video import Captured
+from edgeface.runtime.cameras.view import check_picture
 
 Image = npt.NDArray[np.uint8]
 Step = tuple[float, Any]

@@ -5,7 +5,7 @@ import pytest
 
 from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.attention import Attention, AttentionSettings, promise
+from edgeface.runtime.deciding.attention import Attention, AttentionSettings, promise
 
 
 def test_the_most_promising_come_first_and_the_others_later():

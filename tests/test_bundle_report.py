@@ -676,8 +676,8 @@ def small_network():
 def test_from_export_to_calibration_and_a_signed_zip(tmp_path):
     from edgeface.data import InMemoryFaces, make_pairs
     from edgeface.errors import BundleError
-    from edgeface.export.bounded import Bounds
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, Network, export_bundle
+    from edgeface.export.quantization.bounded import Bounds
     from edgeface.runtime.bundle import open_bundle
     from edgeface.runtime.embedder import open_embedder
     from edgeface.runtime.packing import pack_bundle

@@ -15,7 +15,7 @@ from edgeface.images import write_image
 from edgeface.intervals import wilson
 from edgeface.metrics import threshold_at_fmr
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
-from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.packing import pack_bundle
 from edgeface.runtime.signing import make_key, read_private_key, sign_bundle
 from tests.conftest import ROOT
@@ -259,7 +259,7 @@ def test_photographs_and_precisions_from_enrolment_to_the_loop(bundle, tmp_path)
 
 def test_people_who_are_left_out_and_crops_that_are_checked(tmp_path):
     from edgeface.data.synthetic import crops
-    from edgeface.runtime.detector import open_detector
+    from edgeface.runtime.detection.detector import open_detector
 
     images, labels = crops(4, 3, seed=2)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 from edgeface.cli import app
 from edgeface.commands.capture import asked_of_camera, live_settings, view_of_camera
 from edgeface.errors import ConfigError
-from edgeface.runtime.video import Asked
-from edgeface.runtime.view import View
+from edgeface.runtime.cameras.video import Asked
+from edgeface.runtime.cameras.view import View
 
 
 def test_options_become_settings() -> None:

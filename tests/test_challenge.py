@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.challenge import ACTIONS, INSTRUCTIONS, LOOK_AHEAD, Challenge, ChallengeSettings, advance, begin
-from edgeface.runtime.quality import pose
+from edgeface.runtime.deciding.quality import pose
+from edgeface.runtime.liveness.challenge import (
+    ACTIONS,
+    INSTRUCTIONS,
+    LOOK_AHEAD,
+    Challenge,
+    ChallengeSettings,
+    advance,
+    begin,
+)
 
 SETTINGS = ChallengeSettings(steps=2, hold=2)
 

@@ -18,7 +18,7 @@ from edgeface.data.synthetic.identity import nth_identity
 from edgeface.data.synthetic.nuisance import sample_nuisance
 from edgeface.images import write_image
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.gallery import Gallery
+from edgeface.runtime.gallery.gallery import Gallery
 from tests.test_runtime_bundle import write_bundle
 
 COMMANDS = (

@@ -15,8 +15,8 @@ from edgeface.data.synthetic import crops
 from edgeface.errors import DataError
 from edgeface.faces import TEMPLATE
 from edgeface.images import decode_image, encode_image, write_image
-from edgeface.runtime.detections import Detections
-from edgeface.runtime.detector import FixedDetector
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.detection.detector import FixedDetector
 
 
 @pytest.fixture(scope="module")

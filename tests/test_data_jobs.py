@@ -23,7 +23,7 @@ from edgeface.data.synthetic import crops
 from edgeface.errors import ConfigError, DataError, UnknownNameError
 from edgeface.faces import TEMPLATE, align
 from edgeface.images import encode_image, read_image, write_image
-from edgeface.runtime.detections import Detections
+from edgeface.runtime.detection.detections import Detections
 
 
 class SeesColour:
@@ -245,7 +245,7 @@ def invoke(*arguments: object) -> str:
 
 
 def test_commands(tmp_path: Path, photographs: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeface.runtime.detector.open_detector", lambda *_, **__: SeesColour())
+    monkeypatch.setattr("edgeface.runtime.detection.detector.open_detector", lambda *_, **__: SeesColour())
     (tmp_path / "d.onnx").write_bytes(b"network")
     arguments = ("data", "align", tmp_path / "raw", tmp_path / "out", "--detector", tmp_path / "d.onnx")
     facts = json.loads(invoke(*arguments, "--json"))

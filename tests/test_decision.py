@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError
 from edgeface.operating_points import false_positive_rate
-from edgeface.runtime.comparison import Comparison, People
-from edgeface.runtime.decision import DecisionSettings, decide
-from edgeface.runtime.judge import Judge
-from edgeface.runtime.matching import Match, best_per_person, similarities
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.deciding.decision import DecisionSettings, decide
+from edgeface.runtime.deciding.judge import Judge
+from edgeface.runtime.deciding.tracker import Track
+from edgeface.runtime.gallery.comparison import Comparison, People
+from edgeface.runtime.gallery.matching import Match, best_per_person, similarities
 
 SETTINGS = DecisionSettings(threshold=0.4, votes=3, window=5)
 BOX = np.zeros(4, np.float32)

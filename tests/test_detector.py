@@ -17,7 +17,7 @@ from edgeface.export.detector import export_detector
 from edgeface.images import read_image
 from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.detections import (
+from edgeface.runtime.detection.detections import (
     PART_SHARE,
     Detections,
     DetectorSettings,
@@ -26,9 +26,9 @@ from edgeface.runtime.detections import (
     steady_landmarks,
     without_parts,
 )
-from edgeface.runtime.detector import EdgeDetector, FixedDetector, YuNetDetector, open_detector
-from edgeface.runtime.edge_detector import FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY, decode, find_faces
-from edgeface.runtime.session import _IDENTITY_NETWORK
+from edgeface.runtime.detection.detector import EdgeDetector, FixedDetector, YuNetDetector, open_detector
+from edgeface.runtime.detection.edge_detector import FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY, decode, find_faces
+from edgeface.runtime.providers.session import _IDENTITY_NETWORK
 from edgeface.training.detection.metrics import TorchDetector
 
 TINY = DetectorShape(widths=(4, 4, 8, 8, 8), depths=(1, 0, 0), neck=8)

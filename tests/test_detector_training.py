@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from edgeface.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgeface.images import encode_image
 from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector, Level
-from edgeface.runtime.detections import Detections, DetectorSettings
-from edgeface.runtime.detector import FixedDetector
+from edgeface.runtime.detection.detections import Detections, DetectorSettings
+from edgeface.runtime.detection.detector import FixedDetector
 from edgeface.training.detection import loop
 from edgeface.training.detection.augment import training_picture
 from edgeface.training.detection.data import Labelled, open_detection_set

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.comparison import Comparison
-from edgeface.runtime.decision import Decision, DecisionSettings, decide
-from edgeface.runtime.draw import COLOURS, FaceView, Overlay, caption, printable, status_lines
-from edgeface.runtime.matching import Match
+from edgeface.runtime.deciding.decision import Decision, DecisionSettings, decide
+from edgeface.runtime.gallery.comparison import Comparison
+from edgeface.runtime.gallery.matching import Match
+from edgeface.runtime.showing.draw import COLOURS, FaceView, Overlay, caption, printable, status_lines
 
 OVERLAY = Overlay()
 

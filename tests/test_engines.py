@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, ProviderError
-from edgeface.runtime import engines, gpu
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
-from edgeface.runtime.choice import ProviderChoice
-from edgeface.runtime.detector import open_detector
+from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
-from edgeface.runtime.engines import MARK, EngineFacts, EngineStore
-from edgeface.runtime.gpu import Gpu, find_gpu, tensorrt_version
-from edgeface.runtime.warming import warm
+from edgeface.runtime.providers import engines, gpu
+from edgeface.runtime.providers.choice import ProviderChoice
+from edgeface.runtime.providers.engines import MARK, EngineFacts, EngineStore
+from edgeface.runtime.providers.gpu import Gpu, find_gpu, tensorrt_version
+from edgeface.runtime.providers.warming import warm
 from tests.fake_onnxruntime import CUDA, TENSORRT, FakeOnnxruntime
 from tests.test_runtime_bundle import embedder_bytes, write_bundle
 

@@ -17,14 +17,14 @@ from edgeface.errors import ConfigError, GalleryError, NoFaceError
 from edgeface.faces import TEMPLATE
 from edgeface.images import write_image
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.coach import Advice, Coach, CoachSettings, Teller, View, pitch, redundant
-from edgeface.runtime.coach_view import CoachView
-from edgeface.runtime.detector import Detections, FixedDetector
-from edgeface.runtime.enrolment import CAMERA_PATIENCE_S, coached_portraits, enroll, resemblances
-from edgeface.runtime.frames import FrameSequence
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.limits import Limits
-from edgeface.runtime.quality import Quality
+from edgeface.runtime.cameras.frames import FrameSequence
+from edgeface.runtime.deciding.limits import Limits
+from edgeface.runtime.deciding.quality import Quality
+from edgeface.runtime.detection.detector import Detections, FixedDetector
+from edgeface.runtime.enrolling.coach import Advice, Coach, CoachSettings, Teller, View, pitch, redundant
+from edgeface.runtime.enrolling.coach_view import CoachView
+from edgeface.runtime.enrolling.enrolment import CAMERA_PATIENCE_S, coached_portraits, enroll, resemblances
+from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.recognizer import Recognizer
 from tests.test_runtime_bundle import write_bundle
 

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.comparison import Comparison
-from edgeface.runtime.decision import DecisionSettings, decide
+from edgeface.runtime.deciding.decision import DecisionSettings, decide
+from edgeface.runtime.deciding.quality import Quality
+from edgeface.runtime.deciding.tracker import Track
 from edgeface.runtime.events import Event, FanOut, ListSink, SinkState, decision_event
-from edgeface.runtime.matching import Match
-from edgeface.runtime.quality import Quality
+from edgeface.runtime.gallery.comparison import Comparison
+from edgeface.runtime.gallery.matching import Match
 from edgeface.runtime.sinks.file import FileSink
 from edgeface.runtime.sinks.lines import LinesSink
-from edgeface.runtime.tracker import Track
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME = datetime(2026, 11, 23, 18, 5, 9, 123_456, UTC)

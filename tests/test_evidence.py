@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from edgeface.errors import BundleError, ConfigError
 from edgeface.operating_points import ScoreTable
-from edgeface.runtime.comparison import Comparison
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.evidence import Evidence
-from edgeface.runtime.judge import Judge
-from edgeface.runtime.limits import Limits
-from edgeface.runtime.matching import Match
-from edgeface.runtime.sequential import effective_looks, limits, weigh
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.evidence import Evidence
+from edgeface.runtime.deciding.judge import Judge
+from edgeface.runtime.deciding.limits import Limits
+from edgeface.runtime.deciding.sequential import effective_looks, limits, weigh
+from edgeface.runtime.deciding.tracker import Track
+from edgeface.runtime.gallery.comparison import Comparison
+from edgeface.runtime.gallery.matching import Match
 
 IMPOSTOR, GENUINE, SPREAD = 0.0, 0.6, 0.1
 

@@ -17,7 +17,7 @@ from edgeface.export.graph import assert_head_stripped, export_backbone
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import assert_same, compare
 from edgeface.export.prelu import has_prelu, rewrite_prelu
-from edgeface.export.targets import is_this_machine
+from edgeface.export.quantization.targets import is_this_machine
 from edgeface.losses import build_loss
 from edgeface.models import build_model
 from edgeface.runtime.embedder import open_embedder

@@ -15,8 +15,8 @@ from edgeface.export.pipeline import ExportSettings, LabelledPairs, Network, exp
 from edgeface.export.thresholds import choose_thresholds, precision_pairs, score_protocol
 from edgeface.metrics import threshold_at_fmr
 from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.deciding.limits import bundle_limits
 from edgeface.runtime.embedder import bundle_embedder
-from edgeface.runtime.limits import bundle_limits
 from tests.test_export import TinyNet
 
 

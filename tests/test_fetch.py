@@ -24,13 +24,13 @@ from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, FetchError, UnknownNameError
 from edgeface.export.foreign import Preprocessing
 from edgeface.files import sha256
-from edgeface.runtime import download as downloading
-from edgeface.runtime import fetching
-from edgeface.runtime.download import ContentRange, RefusedError, content_range, download
-from edgeface.runtime.fetching import default_path, fetch, fetched_file, is_there, notice_path
-from edgeface.runtime.inspection import inspect_model
-from edgeface.runtime.partial_file import PartialFile
-from edgeface.runtime.registry import MODELS, public_model
+from edgeface.runtime.fetching import download as downloading
+from edgeface.runtime.fetching import fetch as fetching
+from edgeface.runtime.fetching.download import ContentRange, RefusedError, content_range, download
+from edgeface.runtime.fetching.fetch import default_path, fetch, fetched_file, is_there, notice_path
+from edgeface.runtime.fetching.partial_file import PartialFile
+from edgeface.runtime.fetching.registry import MODELS, public_model
+from edgeface.runtime.inspecting.inspection import inspect_model
 from tests.test_webhook import certificate
 
 __all__ = ["certificate"]  # a fixture is found by its name

@@ -14,19 +14,20 @@ from torch import nn
 from edgeface.data import InMemoryFaces
 from edgeface.data.synthetic import crops
 from edgeface.errors import ConfigError, ExportError
-from edgeface.export import finetuning, pipeline
-from edgeface.export.calibration import held_out
+from edgeface.export import pipeline
 from edgeface.export.cleaning import serialize
-from edgeface.export.fakequant import FakeQuantized, Grid
-from edgeface.export.finetuning import finetune
 from edgeface.export.graph import export_backbone
-from edgeface.export.operators import OPERATORS, check_operators, run_operator
 from edgeface.export.parity import compare
 from edgeface.export.pipeline import ExportSettings, Network, export_bundle
 from edgeface.export.prelu import rewrite_prelu
-from edgeface.export.quantize import Quantizer
-from edgeface.export.search import Plan
-from edgeface.export.targets import TARGETS
+from edgeface.export.quantization import finetuning
+from edgeface.export.quantization.calibration import held_out
+from edgeface.export.quantization.fakequant import FakeQuantized, Grid
+from edgeface.export.quantization.finetuning import finetune
+from edgeface.export.quantization.operators import OPERATORS, check_operators, run_operator
+from edgeface.export.quantization.quantize import Quantizer
+from edgeface.export.quantization.search import Plan
+from edgeface.export.quantization.targets import TARGETS
 from edgeface.manifest import Finetuning, Manifest, Quantization
 from edgeface.runtime.embedder import open_embedder
 from tests.test_cli import fails

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeface.errors import ExportError
 from edgeface.export.cleaning import serialize
 from edgeface.export.foreign import Preprocessing, adapt
-from edgeface.export.layers import find_layers
+from edgeface.export.quantization.layers import find_layers
 from edgeface.export.resampling import MAX_TILT_PX, Affine, interpolation
 from edgeface.export.sources import ForeignEmbedder
 from edgeface.export.spreading import OutputTransform
@@ -271,7 +271,9 @@ class TestCommands:
         return tmp_path / "people"
 
     def test_a_bundle_scores_what_the_network_scores(self, tmp_path, options, people, monkeypatch):
-        monkeypatch.setattr("edgeface.export.calibration.check_aligned", lambda *_: None)  # drawn clouds, no faces
+        monkeypatch.setattr(
+            "edgeface.export.quantization.calibration.check_aligned", lambda *_: None
+        )  # drawn clouds, no faces
         made = run(
             *("export", "--onnx", tmp_path / "n.onnx", *options, "--out", tmp_path / "b", "--calibration", people),
             *("--precision", "fp32", "--data", people, "--detector", "none", "--fmr", "0.1"),

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edgeface.errors import ConfigError, GalleryError
-from edgeface.runtime import gallery_file, gallery_schema
-from edgeface.runtime.gallery import Gallery, Template, clean_name
-from edgeface.runtime.matching import Match, best_per_person, similarities
+from edgeface.runtime.gallery import file as gallery_file
+from edgeface.runtime.gallery import schema as gallery_schema
+from edgeface.runtime.gallery.gallery import Gallery, Template, clean_name
+from edgeface.runtime.gallery.matching import Match, best_per_person, similarities
 from tests.conftest import ROOT
 
 SPACE = "a" * 64
@@ -520,7 +521,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from edgeface.runtime.gallery import Gallery, Template
+from edgeface.runtime.gallery.gallery import Gallery, Template
 
 path, stop_in_the_middle = Path(sys.argv[1]), sys.argv[2] == "middle"
 gallery = Gallery(path, "a" * 64, 16, create=True)
@@ -585,7 +586,7 @@ def test_killed_at_any_time_no_enrolment_is_lost_or_half(path: Path, lines: int)
 
 def test_two_programs_may_make_the_same_gallery(path: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from edgeface.runtime.gallery import Gallery\n"
+        "import sys, numpy as np; from pathlib import Path; from edgeface.runtime.gallery.gallery import Gallery\n"
         "gallery = Gallery(Path(sys.argv[1]), 'a' * 64, 16, create=True, timeout_s=20)\n"
         "for i in range(20): gallery.add(sys.argv[2], np.eye(16, dtype=np.float32)[i % 16])\n"
     )

@@ -15,11 +15,11 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from edgeface.errors import ConfigError, GalleryError, MissingPackageError
-from edgeface.runtime import gallery_key
-from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.gallery_key import GalleryKey, find_key, make_key, read_key
-from edgeface.runtime.gallery_protection import protect
-from edgeface.runtime.sealing import Sealer, SealError
+from edgeface.runtime.gallery import key as gallery_key
+from edgeface.runtime.gallery.gallery import Gallery, Template
+from edgeface.runtime.gallery.key import GalleryKey, find_key, make_key, read_key
+from edgeface.runtime.gallery.protection import protect
+from edgeface.runtime.gallery.sealing import Sealer, SealError
 from tests.conftest import ROOT
 from tests.test_gallery import DIMENSION, SPACE, on_disk, unit
 
@@ -274,9 +274,9 @@ def test_another_program_that_has_it_open_is_told(path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.gallery_key import GalleryKey
-from edgeface.runtime.gallery_protection import protect
+from edgeface.runtime.gallery.gallery import Gallery
+from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.protection import protect
 
 gallery = Gallery(Path(sys.argv[1]))
 written = 0

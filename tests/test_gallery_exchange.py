@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from edgeface.cli import app
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError
-from edgeface.runtime import gallery_export_reader
-from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.gallery_exchange import export_gallery
-from edgeface.runtime.gallery_export_reader import read_export
-from edgeface.runtime.gallery_import import merge_gallery, take_in
-from edgeface.runtime.gallery_key import GalleryKey
+from edgeface.runtime.gallery import export_reader as gallery_export_reader
+from edgeface.runtime.gallery.exchange import export_gallery
+from edgeface.runtime.gallery.export_reader import read_export
+from edgeface.runtime.gallery.gallery import Gallery, Template
+from edgeface.runtime.gallery.importing import merge_gallery, take_in
+from edgeface.runtime.gallery.key import GalleryKey
 from tests.test_gallery import DIMENSION, SPACE, unit
 
 KEY = GalleryKey(bytes(range(32)), "k")

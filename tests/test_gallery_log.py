@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.gallery_key import GalleryKey
-from edgeface.runtime.gallery_log import LogReport
+from edgeface.runtime.gallery.gallery import Gallery, Template
+from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.log import LogReport
 from tests.test_gallery import DIMENSION, SPACE, on_disk, unit
 
 KEY = GalleryKey(bytes(32), "k")

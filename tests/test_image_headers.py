@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeface.errors import ImageError, SourceError
 from edgeface.image_headers import picture_size
 from edgeface.images import MAX_BYTES, decode_image, read_image
-from edgeface.runtime.sources import open_source
+from edgeface.runtime.cameras.sources import open_source
 
 FORMATS = {
     "jpeg": (".jpg", []),

@@ -14,10 +14,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from edgeface.errors import BundleError
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.inspection import MAX_LIVE, MAX_TENSOR, OPERATORS, inspect_model
-from edgeface.runtime.onnx_reader import read_model
-from edgeface.runtime.session import open_session
-from edgeface.runtime.shapes import Call, Extent, RuleError
+from edgeface.runtime.inspecting.inspection import MAX_LIVE, MAX_TENSOR, OPERATORS, inspect_model
+from edgeface.runtime.inspecting.onnx_reader import read_model
+from edgeface.runtime.inspecting.shapes import Call, Extent, RuleError
+from edgeface.runtime.providers.session import open_session
 
 I64 = np.int64
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.comparison import Comparison
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.judge import Judge
-from edgeface.runtime.matching import Match
-from edgeface.runtime.tracker import Track
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.judge import Judge
+from edgeface.runtime.deciding.tracker import Track
+from edgeface.runtime.gallery.comparison import Comparison
+from edgeface.runtime.gallery.matching import Match
 
 BOX = np.zeros(4, np.float32)
 ONE: dict[str, Any] = {"threshold": 0.4, "votes": 1, "window": 1, "hold": 1}

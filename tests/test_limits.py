@@ -16,10 +16,10 @@ from edgeface.files import sha256
 from edgeface.manifest import FileEntry, Threshold
 from edgeface.operating_points import ScoreTable, comparison_rate, false_positive_rate
 from edgeface.runtime.bundle import open_bundle
-from edgeface.runtime.decision import DecisionSettings
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.limits import Limits, bundle_limits
 from edgeface.runtime.doctor import examine
-from edgeface.runtime.gallery import Gallery, Template
-from edgeface.runtime.limits import Limits, bundle_limits
+from edgeface.runtime.gallery.gallery import Gallery, Template
 from edgeface.runtime.loop import RunSettings
 from edgeface.runtime.recognizer import open_recognizer
 from edgeface.scores import MAX_SCORES_BYTES, SCORES_NAME, write_scores

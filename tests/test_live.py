@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edgeface.errors import ConfigError, SourceError
-from edgeface.runtime.frames import Frame, FrameSource, Notice
-from edgeface.runtime.live import LiveSource
-from edgeface.runtime.live_settings import LiveSettings
-from edgeface.runtime.reading import ThreadReading
-from edgeface.runtime.watch import WatchSettings
+from edgeface.runtime.cameras.frames import Frame, FrameSource, Notice
+from edgeface.runtime.cameras.live import LiveSource
+from edgeface.runtime.cameras.live_settings import LiveSettings
+from edgeface.runtime.cameras.reading import ThreadReading
+from edgeface.runtime.cameras.watch import WatchSettings
 from tests.cameras import HANG, Bench, FakeCamera, FakeCapture, pictures
 
 

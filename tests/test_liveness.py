@@ -14,16 +14,16 @@ from edgeface.faces import TEMPLATE
 from edgeface.files import sha256
 from edgeface.images import write_image
 from edgeface.intervals import wilson
-from edgeface.runtime.attacks import run_attacks
-from edgeface.runtime.challenge import ChallengeSettings
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.detections import Detections
+from edgeface.runtime.cameras.frames import FrameSequence
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.events import ListSink
-from edgeface.runtime.frames import FrameSequence
-from edgeface.runtime.liveness import LivenessCheck, LivenessSettings
+from edgeface.runtime.liveness.attacks import run_attacks
+from edgeface.runtime.liveness.challenge import ChallengeSettings
+from edgeface.runtime.liveness.liveness import LivenessCheck, LivenessSettings
+from edgeface.runtime.liveness.spoofing import SpoofContract, open_spoof_detector, spoof_crop
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.quality import QualitySettings
-from edgeface.runtime.spoofing import SpoofContract, open_spoof_detector, spoof_crop
 
 ANY_FACE = QualitySettings(min_size_px=20, min_sharpness=0, min_brightness=0, max_brightness=255)
 SETTINGS = RunSettings(DecisionSettings(threshold=0.5), ANY_FACE)

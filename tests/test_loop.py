@@ -14,17 +14,17 @@ import pytest
 from edgeface.errors import ConfigError, GalleryError, ImageError, SourceError
 from edgeface.faces import TEMPLATE
 from edgeface.images import read_image
-from edgeface.runtime.decision import DecisionSettings
-from edgeface.runtime.detector import Detections
+from edgeface.runtime.cameras.frames import FrameSequence
+from edgeface.runtime.cameras.live import LiveSource
+from edgeface.runtime.cameras.live_settings import LiveSettings
+from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.deciding.tracker import TrackerSettings
+from edgeface.runtime.detection.detector import Detections
 from edgeface.runtime.events import ListSink, SinkState
-from edgeface.runtime.frames import FrameSequence
-from edgeface.runtime.gallery import Gallery
-from edgeface.runtime.live import LiveSource
-from edgeface.runtime.live_settings import LiveSettings
+from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.quality import QualitySettings
-from edgeface.runtime.snapshots import Snapshots
-from edgeface.runtime.tracker import TrackerSettings
+from edgeface.runtime.showing.snapshots import Snapshots
 from tests.cameras import HANG, Bench, FakeCapture
 
 DIMENSION = 16
@@ -460,7 +460,7 @@ def test_the_picture_says_how_many_people_there_are_and_what_runs():
 
     recorder = FakeRecorder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeface.runtime.pictures.status_lines", status)
+        patch.setattr("edgeface.runtime.showing.pictures.status_lines", status)
         play(World(still((100, ALICE), frames=3)), recorder=recorder.open, note="int8 on cpu")
     assert [note for note, _ in notes] == ["2 people  int8 on cpu"] * 3
     assert notes[0][1] == ["read", "detect", "track", "align", "embed", "match", "decide", "events"]

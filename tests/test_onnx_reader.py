@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeface.errors import BundleError
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.inspection import inspect_model
-from edgeface.runtime.onnx_reader import MAX_VALUES, StoredTensor, read_model
-from edgeface.runtime.wire import MAX_FIELDS, WireError, WireReader, count_varints, read_varint
+from edgeface.runtime.inspecting.inspection import inspect_model
+from edgeface.runtime.inspecting.onnx_reader import MAX_VALUES, StoredTensor, read_model
+from edgeface.runtime.inspecting.wire import MAX_FIELDS, WireError, WireReader, count_varints, read_varint
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -14,8 +14,8 @@ from edgeface.evaluation.assessment import Plan, assess
 from edgeface.evaluation.items import face_items
 from edgeface.evaluation.models import open_model
 from edgeface.evaluation.verification import rate_name, verify_pairs
-from edgeface.export.calibration import draw_faces
 from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
+from edgeface.export.quantization.calibration import draw_faces
 from edgeface.export.sources import checkpoint_network
 from edgeface.losses import build_loss
 from edgeface.losses.objective import Objective

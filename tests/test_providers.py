@@ -21,18 +21,24 @@ from typer.testing import CliRunner
 
 from edgeface.cli import app
 from edgeface.errors import BundleError, ConfigError, ProviderError, UnknownNameError
-from edgeface.runtime import plugins, provider_errors
-from edgeface.runtime.assignment import Assignment, profiled
 from edgeface.runtime.bench import measure
-from edgeface.runtime.binding import BoundRunner
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
-from edgeface.runtime.choice import PluginLibrary, ProviderChoice
-from edgeface.runtime.detector import open_detector
-from edgeface.runtime.elf import needed_libraries
+from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
-from edgeface.runtime.provider_errors import explain, installed_wheels, library_path, load_errors, not_installed
-from edgeface.runtime.providers import PROVIDERS, Setup
-from edgeface.runtime.session import Session, open_session, provider_status
+from edgeface.runtime.providers import plugins, provider_errors
+from edgeface.runtime.providers.assignment import Assignment, profiled
+from edgeface.runtime.providers.binding import BoundRunner
+from edgeface.runtime.providers.choice import PluginLibrary, ProviderChoice
+from edgeface.runtime.providers.elf import needed_libraries
+from edgeface.runtime.providers.provider_errors import (
+    explain,
+    installed_wheels,
+    library_path,
+    load_errors,
+    not_installed,
+)
+from edgeface.runtime.providers.session import Session, open_session, provider_status
+from edgeface.runtime.providers.table import PROVIDERS, Setup
 from tests.fake_onnxruntime import CPU, CUDA, NO_CUDNN, TENSORRT, FakeOnnxruntime, FakeSession
 from tests.test_runtime_bundle import embedder_bytes, write_bundle
 
@@ -255,8 +261,8 @@ class TestBinding:
 
     def test_old_shapes_go_but_recordings_stay(self, pretend, monkeypatch):
         pretend(works=(CUDA,))
-        monkeypatch.setattr("edgeface.runtime.binding.MOST_SHAPES", 3)
-        monkeypatch.setattr("edgeface.runtime.binding.MOST_GRAPHS", 2)
+        monkeypatch.setattr("edgeface.runtime.providers.binding.MOST_SHAPES", 3)
+        monkeypatch.setattr("edgeface.runtime.providers.binding.MOST_GRAPHS", 2)
         embedder = open_embedder(embedder_bytes(), provider="cuda")
         for count in (1, 2, 3, 4, 5):
             embedder.embed(faces(count))
@@ -405,9 +411,9 @@ class TestMessages:
 
     def test_without_a_gpu_that_is_the_reason(self, pretend, monkeypatch):
         pretend(broken={CUDA: ""})
-        monkeypatch.setattr("edgeface.runtime.opening.load_errors", lambda onnxruntime, row: ())
-        monkeypatch.setattr("edgeface.runtime.provider_errors.overheard", lambda onnxruntime: nullcontext([]))
-        monkeypatch.setattr("edgeface.runtime.opening.overheard", lambda onnxruntime: nullcontext([]))
+        monkeypatch.setattr("edgeface.runtime.providers.opening.load_errors", lambda onnxruntime, row: ())
+        monkeypatch.setattr("edgeface.runtime.providers.provider_errors.overheard", lambda onnxruntime: nullcontext([]))
+        monkeypatch.setattr("edgeface.runtime.providers.opening.overheard", lambda onnxruntime: nullcontext([]))
         with pytest.raises(ProviderError, match="there is no NVIDIA GPU 3 that this process may use"):
             open_session(embedder_bytes(), provider=ProviderChoice("cuda", device=3))
 

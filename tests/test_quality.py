@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
-from edgeface.runtime.quality import Quality, QualitySettings, measure, pitch, pose, problem, too_small
+from edgeface.runtime.deciding.quality import Quality, QualitySettings, measure, pitch, pose, problem, too_small
 
 BOX = np.array([0, 0, 80, 100], np.float32)
 

@@ -12,19 +12,19 @@ from torch import nn
 
 from edgeface.data import InMemoryFaces, make_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
-from edgeface.export import equalization
-from edgeface.export.bias import corrected_biases
-from edgeface.export.bounded import Bounds, Trial, quantize_within
-from edgeface.export.calibration import draw_faces, held_out
 from edgeface.export.cleaning import serialize
-from edgeface.export.cost import CONVERSION, FEWEST_INPUTS, CostModel
-from edgeface.export.equalization import equalize, find_neighbours
 from edgeface.export.graph import export_backbone, fix_batch
-from edgeface.export.layers import find_layers
 from edgeface.export.parity import compare
 from edgeface.export.prelu import rewrite_prelu
-from edgeface.export.quantize import Quantizer
-from edgeface.export.ranges import (
+from edgeface.export.quantization import equalization
+from edgeface.export.quantization.bias import corrected_biases
+from edgeface.export.quantization.bounded import Bounds, Trial, quantize_within
+from edgeface.export.quantization.calibration import draw_faces, held_out
+from edgeface.export.quantization.cost import CONVERSION, FEWEST_INPUTS, CostModel
+from edgeface.export.quantization.equalization import equalize, find_neighbours
+from edgeface.export.quantization.layers import find_layers
+from edgeface.export.quantization.quantize import Quantizer
+from edgeface.export.quantization.ranges import (
     BINS,
     METHODS,
     Histogram,
@@ -35,14 +35,14 @@ from edgeface.export.ranges import (
     percentile_range,
     with_outputs,
 )
-from edgeface.export.search import Plan, find_plan, ladder
-from edgeface.export.sensitivity import draw_sensitivity, measure_sensitivity, ranked
+from edgeface.export.quantization.search import Plan, find_plan, ladder
+from edgeface.export.quantization.sensitivity import draw_sensitivity, measure_sensitivity, ranked
+from edgeface.export.quantization.targets import TARGETS, check_target, resolve_target
+from edgeface.export.quantization.weights import round_weight
 from edgeface.export.speed import explain_speed, race
-from edgeface.export.targets import TARGETS, check_target, resolve_target
-from edgeface.export.weights import round_weight
 from edgeface.runtime.embedder import open_embedder
 from edgeface.runtime.placement import placement
-from edgeface.runtime.session import open_session
+from edgeface.runtime.providers.session import open_session
 from tests.test_export import smooth_pictures
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from edgeface.errors import ConfigError, SourceError, UnknownNameError
-from edgeface.runtime import display
-from edgeface.runtime.display import Window, has_display
-from edgeface.runtime.recorder import CODECS, VideoRecorder, letterbox
-from edgeface.runtime.recording import Recording
-from edgeface.runtime.sources import Frame, VideoFile
+from edgeface.runtime.cameras.sources import Frame, VideoFile
+from edgeface.runtime.showing import display
+from edgeface.runtime.showing.display import Window, has_display
+from edgeface.runtime.showing.recorder import CODECS, VideoRecorder, letterbox
+from edgeface.runtime.showing.recording import Recording
 
 ROOT = Path(__file__).resolve().parents[1]
 Image = npt.NDArray[np.uint8]
@@ -191,7 +191,7 @@ def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, suffi
 def test_what_was_recorded_before_kill_9_plays(tmp_path: Path, suffix: str) -> None:
     program = (
         "import os, pathlib, signal, sys, numpy as np\n"
-        "from edgeface.runtime.recorder import VideoRecorder\n"
+        "from edgeface.runtime.showing.recorder import VideoRecorder\n"
         "recorder = VideoRecorder(pathlib.Path(sys.argv[1]), 25, (320, 240))\n"
         "noise = np.random.default_rng(0)\n"
         "for frame in range(60):\n"

@@ -18,7 +18,7 @@ from edgeface.files import sha256
 from edgeface.manifest import EmbedderContract, FileEntry, Manifest, PrecisionEntry, Threshold
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import MAX_BATCH, bundle_embedder, open_embedder
-from edgeface.runtime.session import open_session
+from edgeface.runtime.providers.session import open_session
 
 
 def mean_colour_network():

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import MissingPackageError, UnknownNameError
-from edgeface.runtime import search
-from edgeface.runtime.comparison import People
-from edgeface.runtime.matching import best_per_person, similarities
-from edgeface.runtime.search import FaissIndex, NumpyIndex, open_index
+from edgeface.runtime.gallery import search
+from edgeface.runtime.gallery.comparison import People
+from edgeface.runtime.gallery.matching import best_per_person, similarities
+from edgeface.runtime.gallery.search import FaissIndex, NumpyIndex, open_index
 
 needs_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="FAISS is not installed")
 

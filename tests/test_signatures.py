@@ -264,7 +264,7 @@ def test_a_device_that_requires_a_key_refuses_everything_else(bundle, keys, pict
         ["enroll", "alice", "--image", picture, *gallery],
         ["run", "--source", picture.parent, *gallery],
     ]
-    place = "edgeface.runtime.session.inspect_model"
+    place = "edgeface.runtime.providers.session.inspect_model"
     monkeypatch.setattr(place, lambda *_: pytest.fail("a network was opened"))
     required = ["--require-key", keys / "a.key.pub"]
     for command in commands:

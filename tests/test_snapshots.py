@@ -13,10 +13,10 @@ from edgeface.errors import ConfigError
 from edgeface.faces import TEMPLATE
 from edgeface.files import write_bytes
 from edgeface.images import read_image
-from edgeface.runtime import snapshots as module
-from edgeface.runtime.decision import Decision
-from edgeface.runtime.draw import COLOURS, FaceView
-from edgeface.runtime.snapshots import Snapshots, SnapshotSettings, hide
+from edgeface.runtime.deciding.decision import Decision
+from edgeface.runtime.showing import snapshots as module
+from edgeface.runtime.showing.draw import COLOURS, FaceView
+from edgeface.runtime.showing.snapshots import Snapshots, SnapshotSettings, hide
 
 TIME = datetime(2026, 11, 23, 18, 5, 9, 123_456, UTC)
 MATCH = Decision("match", "alice", 0.6, 0.4, None, None, 3, 3, None)

@@ -9,13 +9,13 @@ from torch import nn
 from edgeface.data import InMemoryFaces
 from edgeface.data.synthetic import crops
 from edgeface.errors import ExportError
-from edgeface.export.calibration import check_aligned, draw_faces
 from edgeface.export.graph import export_backbone
+from edgeface.export.quantization.calibration import check_aligned, draw_faces
 from edgeface.export.soundness import check_embedder
 from edgeface.export.tracing import to_onnx
 from edgeface.models import build_model
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.detector import open_detector
+from edgeface.runtime.detection.detector import open_detector
 
 
 class WithHead(nn.Module):

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ImageError, SourceError
 from edgeface.images import write_image
-from edgeface.runtime import video
-from edgeface.runtime.capture import ReadAhead, open_frames
-from edgeface.runtime.gstreamer import describe_pipeline
-from edgeface.runtime.live import LiveSource
-from edgeface.runtime.live_settings import LiveSettings
-from edgeface.runtime.sources import (
+from edgeface.runtime.cameras import video
+from edgeface.runtime.cameras.capture import ReadAhead, open_frames
+from edgeface.runtime.cameras.gstreamer import describe_pipeline
+from edgeface.runtime.cameras.live import LiveSource
+from edgeface.runtime.cameras.live_settings import LiveSettings
+from edgeface.runtime.cameras.sources import (
     Asked,
     Frame,
     FrameSequence,
@@ -478,7 +478,7 @@ def test_opencv_stays_silent_and_importing_changes_no_environment(tmp_path: Path
 import os
 import cv2  # changes the environment itself
 before = dict(os.environ)
-from edgeface.runtime.sources import open_source
+from edgeface.runtime.cameras.sources import open_source
 from edgeface.errors import SourceError
 assert dict(os.environ) == before
 for spec in ({str(tmp_path / "junk.mp4")!r}, "9876", "rtsp://me:secret@127.0.0.1:9/x"):
@@ -511,8 +511,8 @@ def test_opencv_and_ffmpeg_print_no_password_whatever_they_are_asked_to_print(to
 import logging, traceback
 logging.basicConfig(level=logging.DEBUG)
 from edgeface.errors import SourceError
-from edgeface.runtime.capture import open_frames
-from edgeface.runtime.live_settings import LiveSettings
+from edgeface.runtime.cameras.capture import open_frames
+from edgeface.runtime.cameras.live_settings import LiveSettings
 for spec in ("rtsp://me:S3cret@127.0.0.1:9/x", "http://me:S3cret@127.0.0.1:9/x?t=S3cret", "rtsp://me:S3\\0cret@h/x"):
     try:
         open_frames(spec, live=LiveSettings(open_timeout_s=1.0, read_timeout_s=1.0))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.motion import Motion
-from edgeface.runtime.tracker import Tracker, TrackerSettings, affinity
+from edgeface.runtime.deciding.motion import Motion
+from edgeface.runtime.deciding.tracker import Tracker, TrackerSettings, affinity
 
 NONE = np.zeros((0, 4), np.float32)
 

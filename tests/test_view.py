@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError, ImageError
-from edgeface.runtime.frames import FrameSequence
-from edgeface.runtime.view import View, Viewed, to_rgb
+from edgeface.runtime.cameras.frames import FrameSequence
+from edgeface.runtime.cameras.view import View, Viewed, to_rgb
 
 
 @st.composite

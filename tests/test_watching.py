@@ -11,7 +11,7 @@ from edgeface.commands.watching import Liveness, Rules, decision_settings, liven
 from edgeface.errors import BundleError, ConfigError
 from edgeface.images import write_image
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-from edgeface.runtime.limits import OperatingThreshold
+from edgeface.runtime.deciding.limits import OperatingThreshold
 from tests.test_evidence import evidence  # noqa: F401 - a fixture
 from tests.test_liveness import network
 

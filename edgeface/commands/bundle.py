@@ -178,7 +178,7 @@ def bundle_warm_command(
     """
     from edgeface.commands.providers import chosen
     from edgeface.runtime.bundle import open_bundle
-    from edgeface.runtime.warming import warm
+    from edgeface.runtime.providers.warming import warm
 
     opened = open_bundle(bundle, require_keys=require_key or ())
     choice = chosen(provider, device=device, memory_limit=memory_limit)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgeface.runtime.live_settings import LiveSettings
-    from edgeface.runtime.video import Asked
-    from edgeface.runtime.view import View
+    from edgeface.runtime.cameras.live_settings import LiveSettings
+    from edgeface.runtime.cameras.video import Asked
+    from edgeface.runtime.cameras.view import View
 
 _PANEL = "Camera"
 
@@ -69,8 +69,8 @@ def live_settings(
     min_fps: float,
 ) -> "LiveSettings":
     """Return what these options ask for; ConfigError if they cannot be used."""
-    from edgeface.runtime.live_settings import LiveSettings
-    from edgeface.runtime.watch import WatchSettings
+    from edgeface.runtime.cameras.live_settings import LiveSettings
+    from edgeface.runtime.cameras.watch import WatchSettings
 
     return LiveSettings(
         open_timeout_s=open_timeout,
@@ -84,7 +84,7 @@ def live_settings(
 
 def asked_of_camera(size: str | None, fps: float | None) -> "Asked":
     """Return what to ask a camera for; ConfigError if it cannot be asked for that."""
-    from edgeface.runtime.video import Asked
+    from edgeface.runtime.cameras.video import Asked
 
     size_wh = None if size is None else _numbers("size", size, "x", 2)
     return Asked(None if size_wh is None else (size_wh[0], size_wh[1]), fps)
@@ -92,7 +92,7 @@ def asked_of_camera(size: str | None, fps: float | None) -> "Asked":
 
 def view_of_camera(rotate: int, mirror: bool, crop: str | None) -> "View":
     """Return how to look at pictures; ConfigError if that cannot be done."""
-    from edgeface.runtime.view import View
+    from edgeface.runtime.cameras.view import View
 
     crop_xywh = None if crop is None else _numbers("crop", crop, ",", 4)
     return View(rotate, mirror, None if crop_xywh is None else (crop_xywh[0], crop_xywh[1], crop_xywh[2], crop_xywh[3]))

@@ -14,7 +14,7 @@ import typer
 from edgeface.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgeface.runtime.gallery_key import GalleryKey
+    from edgeface.runtime.gallery.key import GalleryKey
 
 
 class Advance(Protocol):
@@ -129,7 +129,7 @@ def gallery_key(where: str | None) -> "GalleryKey | None":
     Raises:
         ConfigError: there is no key there, or none that can be used.
     """
-    from edgeface.runtime.gallery_key import find_key
+    from edgeface.runtime.gallery.key import find_key
 
     return find_key(where)
 

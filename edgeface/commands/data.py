@@ -11,7 +11,7 @@ from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
     from edgeface.data.check import CheckReport
-    from edgeface.runtime.detector import Detector
+    from edgeface.runtime.detection.detector import Detector
 
 FaceData = Annotated[
     str, typer.Argument(help="Identity folders, a flat folder, tar shards, .rec, .bin, .csv or .lst.", metavar="DATA")
@@ -117,7 +117,7 @@ def data_align_command(
     from edgeface.data import open_faces
     from edgeface.data.alignment import JOURNAL, AlignSettings, align_photographs
     from edgeface.files import sha256
-    from edgeface.runtime.quality import measure
+    from edgeface.runtime.deciding.quality import measure
 
     settings = AlignSettings(face, f".{image_format.lstrip('.')}", image_quality, min_score, min_face)
     photographs = open_faces(raw)
@@ -201,7 +201,7 @@ def _detector_file(name: str) -> Path:
     """
     from edgeface.errors import ConfigError
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.fetching import fetched_file
+    from edgeface.runtime.fetching.fetch import fetched_file
 
     path = BUILT_IN_DETECTOR if name == "built-in" else fetched_file(name, "detector")
     if not path.is_file():
@@ -211,7 +211,7 @@ def _detector_file(name: str) -> Path:
 
 def _open_detector(name: str, max_side: int = 640) -> "Detector":
     """Open the detector, with one thread in the network: the pictures are what runs in parallel."""
-    from edgeface.runtime.detector import open_detector
+    from edgeface.runtime.detection.detector import open_detector
     from edgeface.runtime.signature import refuse_loose
 
     path = _detector_file(name)

@@ -26,8 +26,8 @@ def doctor_command(
     With a bundle it also says how many nodes of each network each provider runs.
     """
     from edgeface.commands.providers import chosen
-    from edgeface.runtime.caches import clear_caches
     from edgeface.runtime.doctor import examine
+    from edgeface.runtime.providers.caches import clear_caches
 
     if clear_cache:
         freed = clear_caches()

@@ -11,8 +11,8 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
-    from edgeface.runtime.enrolment import Show
-    from edgeface.runtime.limits import Limits
+    from edgeface.runtime.deciding.limits import Limits
+    from edgeface.runtime.enrolling.enrolment import Show
     from edgeface.runtime.recognizer import Recognizer
 
 
@@ -57,13 +57,13 @@ def enroll_command(
       edgeface enroll alice --camera 0 --bundle my.bundle --precision fp32
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.capture import open_frames
-    from edgeface.runtime.coach import Coach, CoachSettings
-    from edgeface.runtime.display import has_display
-    from edgeface.runtime.enrolment import coached_portraits, enroll, file_portraits
-    from edgeface.runtime.gallery import clean_name
-    from edgeface.runtime.live_settings import LiveSettings
+    from edgeface.runtime.cameras.capture import open_frames
+    from edgeface.runtime.cameras.live_settings import LiveSettings
+    from edgeface.runtime.enrolling.coach import Coach, CoachSettings
+    from edgeface.runtime.enrolling.enrolment import coached_portraits, enroll, file_portraits
+    from edgeface.runtime.gallery.gallery import clean_name
     from edgeface.runtime.recognizer import open_recognizer
+    from edgeface.runtime.showing.display import has_display
 
     if [bool(image), camera is not None, source is not None].count(True) != 1:
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N, or --source")
@@ -114,7 +114,7 @@ def _limits(bundle: str, recognizer: "Recognizer", require_key: list[Path] | Non
     """Return the thresholds of the bundle; a bundle without any will do for enrolling."""
     from edgeface.errors import BundleError
     from edgeface.runtime.bundle import open_bundle
-    from edgeface.runtime.limits import bundle_limits
+    from edgeface.runtime.deciding.limits import bundle_limits
 
     try:
         return bundle_limits(open_bundle(bundle, require_keys=require_key or ()), recognizer.precision)
@@ -128,11 +128,11 @@ def _telling(window: bool, quiet: bool) -> "Iterator[Show]":
     """Give what shows a frame and the advice: in a window, and as lines on stderr."""
     import time
 
-    from edgeface.runtime.coach import Advice, Teller
-    from edgeface.runtime.coach_view import CoachView
-    from edgeface.runtime.detections import Detections
-    from edgeface.runtime.display import Window
-    from edgeface.runtime.frames import Frame
+    from edgeface.runtime.cameras.frames import Frame
+    from edgeface.runtime.detection.detections import Detections
+    from edgeface.runtime.enrolling.coach import Advice, Teller
+    from edgeface.runtime.enrolling.coach_view import CoachView
+    from edgeface.runtime.showing.display import Window
 
     teller, view = Teller(), CoachView()
     screen = Window("edgeface enroll") if window else None

@@ -85,13 +85,13 @@ def export_command(
     from edgeface.commands.labelled import foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
     from edgeface.errors import ConfigError, DataError
-    from edgeface.export.bounded import MIN_COSINE, Bounds
-    from edgeface.export.calibration import check_aligned, draw_faces
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
+    from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
+    from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.detector import open_detector
+    from edgeface.runtime.detection.detector import open_detector
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
@@ -186,7 +186,7 @@ def export_command(
 def _detector(choice: str) -> bytes | None:
     from edgeface.errors import ConfigError
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.fetching import fetched_file
+    from edgeface.runtime.fetching.fetch import fetched_file
 
     if choice == "none":
         return None

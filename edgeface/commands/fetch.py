@@ -11,7 +11,7 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
-    from edgeface.runtime.registry import PublicModel
+    from edgeface.runtime.fetching.registry import PublicModel
 
 
 def bundle_fetch_command(
@@ -43,8 +43,8 @@ def bundle_fetch_command(
       edgeface bundle fetch yunet-2023mar
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.fetching import default_path, fetch, is_there, notice_path
-    from edgeface.runtime.registry import public_model
+    from edgeface.runtime.fetching.fetch import default_path, fetch, is_there, notice_path
+    from edgeface.runtime.fetching.registry import public_model
 
     if listed:
         _list(as_json)
@@ -80,8 +80,8 @@ def bundle_fetch_command(
 
 
 def _list(as_json: bool) -> None:
-    from edgeface.runtime.fetching import default_path
-    from edgeface.runtime.registry import MODELS
+    from edgeface.runtime.fetching.fetch import default_path
+    from edgeface.runtime.fetching.registry import MODELS
 
     models = list(MODELS.values())
     if as_json:

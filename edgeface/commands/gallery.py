@@ -9,9 +9,9 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
-    from edgeface.runtime.gallery import Gallery
-    from edgeface.runtime.gallery_key import GalleryKey
-    from edgeface.runtime.gallery_people import TakenIn
+    from edgeface.runtime.gallery.gallery import Gallery
+    from edgeface.runtime.gallery.key import GalleryKey
+    from edgeface.runtime.gallery.people import TakenIn
 
 KeyPlace = Annotated[str, typer.Argument(help="File to write, or keyring, or keyring:NAME for the system's keyring.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -141,9 +141,9 @@ def gallery_merge_command(
       edgeface gallery merge --from other.db
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.gallery import Gallery
-    from edgeface.runtime.gallery_import import merge_gallery
-    from edgeface.runtime.gallery_reader import is_encrypted
+    from edgeface.runtime.gallery.gallery import Gallery
+    from edgeface.runtime.gallery.importing import merge_gallery
+    from edgeface.runtime.gallery.reader import is_encrypted
 
     if source is not None and name is None:
         key = None
@@ -178,7 +178,7 @@ def gallery_export_command(
     Example: edgeface gallery export people.jsonl
     """
     from edgeface.errors import ConfigError
-    from edgeface.runtime.gallery_exchange import export_gallery
+    from edgeface.runtime.gallery.exchange import export_gallery
 
     if plain and file_key is not None:
         raise ConfigError("--plain and --file-key exclude each other; give one of them")
@@ -204,9 +204,9 @@ def gallery_import_command(
 
     Example: edgeface gallery import people.jsonl --gallery new.db
     """
-    from edgeface.runtime.gallery import Gallery
-    from edgeface.runtime.gallery_export_reader import read_export
-    from edgeface.runtime.gallery_import import take_in
+    from edgeface.runtime.gallery.export_reader import read_export
+    from edgeface.runtime.gallery.gallery import Gallery
+    from edgeface.runtime.gallery.importing import take_in
 
     key = console.gallery_key(gallery_key)
     export = read_export(file, key if file_key is None else console.gallery_key(file_key))
@@ -263,7 +263,7 @@ def gallery_keygen_command(key: KeyPlace, *, force: Force = False, as_json: opt.
 
     Example: edgeface gallery keygen gallery.key
     """
-    from edgeface.runtime.gallery_key import make_key
+    from edgeface.runtime.gallery.key import make_key
 
     make_key(key, force=force)
     if as_json:
@@ -280,7 +280,7 @@ def gallery_encrypt_command(
     Example: edgeface gallery encrypt --gallery-key gallery.key
     """
     from edgeface.errors import ConfigError, GalleryError
-    from edgeface.runtime.gallery_reader import is_encrypted
+    from edgeface.runtime.gallery.reader import is_encrypted
 
     key = console.gallery_key(gallery_key)
     if key is None:
@@ -328,8 +328,8 @@ def gallery_decrypt_command(
 def _protect(
     gallery: Path | None, before: "GalleryKey | None", after: "GalleryKey | None", command: str, as_json: bool
 ) -> None:
-    from edgeface.runtime.gallery import Gallery
-    from edgeface.runtime.gallery_protection import protect
+    from edgeface.runtime.gallery.gallery import Gallery
+    from edgeface.runtime.gallery.protection import protect
 
     path = gallery or console.default_gallery()
     with Gallery(path, key=before, command=command) as opened:
@@ -357,7 +357,7 @@ def _tell_taken_in(result: "TakenIn", source: Path, path: Path, as_json: bool) -
 
 
 def _open(gallery: Path | None, gallery_key: str | None, command: str = "") -> "Gallery":
-    from edgeface.runtime.gallery import Gallery
+    from edgeface.runtime.gallery.gallery import Gallery
 
     path = gallery or console.default_gallery()
     return Gallery(path, key=console.gallery_key(gallery_key), command=f"edgeface gallery {command}".strip())

@@ -31,11 +31,11 @@ def liveness_test_command(
     Example: edgeface liveness test fas.onnx --attacks attacks/ --bona-fide people/
     """
     from edgeface.errors import BundleError
-    from edgeface.runtime.attacks import run_attacks
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.detector import open_detector
+    from edgeface.runtime.detection.detector import open_detector
+    from edgeface.runtime.liveness.attacks import run_attacks
+    from edgeface.runtime.liveness.spoofing import open_spoof_detector
     from edgeface.runtime.signature import refuse_loose
-    from edgeface.runtime.spoofing import open_spoof_detector
 
     for loose in (network, detector):
         if loose is not None:

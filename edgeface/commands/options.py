@@ -58,7 +58,7 @@ def detector_file(choice: Path | None) -> Path | None:
     """Return the file of a detector that is given as a path, or as the name of one that was fetched."""
     if choice is None:
         return None
-    from edgeface.runtime.fetching import fetched_file
+    from edgeface.runtime.fetching.fetch import fetched_file
 
     return fetched_file(str(choice), "detector")
 

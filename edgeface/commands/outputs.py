@@ -14,10 +14,10 @@ from edgeface.commands import console
 
 if TYPE_CHECKING:
     from edgeface.runtime.events import Event, EventName, EventSink, SinkState
-    from edgeface.runtime.recording import Recording
+    from edgeface.runtime.showing.recording import Recording
+    from edgeface.runtime.showing.snapshots import Snapshots
     from edgeface.runtime.sinks.courier import Courier, Transport
     from edgeface.runtime.sinks.hooks import HookSink
-    from edgeface.runtime.snapshots import Snapshots
 
 _PANEL = "Outputs"
 
@@ -175,7 +175,7 @@ class Outputs:
             return None
 
         def open_recording(size_wh: tuple[int, int]) -> "Recording":
-            from edgeface.runtime.recording import Recording
+            from edgeface.runtime.showing.recording import Recording
 
             piece_s = None if minutes is None else 60 * minutes
             self._recording = Recording(path, fps or 25.0, size_wh, piece_s=piece_s)
@@ -265,7 +265,7 @@ class Outputs:
     def _open_snapshots(self, stack: ExitStack) -> None:
         if self._options.snapshots is None:
             return
-        from edgeface.runtime.snapshots import Snapshots, SnapshotSettings
+        from edgeface.runtime.showing.snapshots import Snapshots, SnapshotSettings
 
         settings = SnapshotSettings(
             keep=self._options.snapshots_keep,

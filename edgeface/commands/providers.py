@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeface.runtime.choice import ProviderChoice
+    from edgeface.runtime.providers.choice import ProviderChoice
 
 
 def chosen(
@@ -20,7 +20,7 @@ def chosen(
     Raises:
         ConfigError: an option cannot be used.
     """
-    from edgeface.runtime.choice import PluginLibrary, ProviderChoice
+    from edgeface.runtime.providers.choice import PluginLibrary, ProviderChoice
 
     return ProviderChoice(
         provider,

@@ -106,14 +106,14 @@ def run_command(
     from edgeface.commands.providers import chosen
     from edgeface.commands.signals import stop_on_signals
     from edgeface.errors import ConfigError, GalleryError
-    from edgeface.runtime.attention import AttentionSettings
-    from edgeface.runtime.capture import open_frames
-    from edgeface.runtime.display import Window, has_display
-    from edgeface.runtime.gallery import Gallery, clean_name
-    from edgeface.runtime.limits import OperatingThreshold
+    from edgeface.runtime.cameras.capture import open_frames
+    from edgeface.runtime.deciding.attention import AttentionSettings
+    from edgeface.runtime.deciding.limits import OperatingThreshold
+    from edgeface.runtime.deciding.quality import QualitySettings
+    from edgeface.runtime.gallery.gallery import Gallery, clean_name
     from edgeface.runtime.loop import RunSettings, run
-    from edgeface.runtime.quality import QualitySettings
     from edgeface.runtime.recognizer import open_recognizer
+    from edgeface.runtime.showing.display import Window, has_display
 
     if (camera is None) == (source is None):
         raise ConfigError("give either a camera with --camera N or another source with --source")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from edgeface.runtime.choice import ProviderLike
-    from edgeface.runtime.decision import DecisionSettings
-    from edgeface.runtime.limits import Limits, OperatingThreshold
-    from edgeface.runtime.liveness import LivenessCheck
+    from edgeface.runtime.deciding.decision import DecisionSettings
+    from edgeface.runtime.deciding.limits import Limits, OperatingThreshold
+    from edgeface.runtime.liveness.liveness import LivenessCheck
+    from edgeface.runtime.providers.choice import ProviderLike
 
 LARGEST_SIDE: Final = 4096
 """Where nobody says how large the detector's pictures may be: more than the sides of most frames."""
@@ -105,10 +105,10 @@ def liveness_check(
         raise ConfigError("pictures of a folder cannot turn their heads; use --liveness passive or a camera")
     if mode is Liveness.off:
         return None
-    from edgeface.runtime.challenge import ChallengeSettings
-    from edgeface.runtime.liveness import LivenessCheck, LivenessSettings
+    from edgeface.runtime.liveness.challenge import ChallengeSettings
+    from edgeface.runtime.liveness.liveness import LivenessCheck, LivenessSettings
+    from edgeface.runtime.liveness.spoofing import open_spoof_detector
     from edgeface.runtime.signature import refuse_loose
-    from edgeface.runtime.spoofing import open_spoof_detector
 
     fakes = None
     if network is not None:
@@ -143,7 +143,7 @@ def decision_settings(
     Raises:
         ConfigError: they do not fit together, or one is out of range.
     """
-    from edgeface.runtime.decision import DecisionSettings
+    from edgeface.runtime.deciding.decision import DecisionSettings
 
     return DecisionSettings(
         threshold=limit.cosine,

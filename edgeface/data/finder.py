@@ -1,6 +1,6 @@
 """What data jobs need of a face detector, and which of several faces they take.
 
-Data knows no network: whoever starts a job passes a detector of `edgeface.runtime.detector`, or any other.
+Data knows no network: whoever starts a job passes a detector of `edgeface.runtime.detection.detector`, or any other.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.redaction import redact
+from edgeface.runtime.cameras.redaction import redact
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from urllib.parse import urljoin, urlsplit
 
 from edgeface import __version__
 from edgeface.errors import ConfigError
+from edgeface.runtime.cameras.redaction import redact
 from edgeface.runtime.outages import outage
-from edgeface.runtime.redaction import redact
 from edgeface.runtime.sinks.courier import Reply
 from edgeface.runtime.sinks.credentials import plain_address
 from edgeface.runtime.sinks.outbox import Letter

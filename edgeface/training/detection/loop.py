@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from edgeface.errors import TrainingError
 from edgeface.files import write_text
 from edgeface.models.detector import FaceDetector
-from edgeface.runtime.detections import DetectorSettings
-from edgeface.runtime.edge_detector import UNLIMITED
+from edgeface.runtime.detection.detections import DetectorSettings
+from edgeface.runtime.detection.edge_detector import UNLIMITED
 from edgeface.training.detection.augment import training_picture
 from edgeface.training.detection.data import DetectionSet, Labelled, open_detection_set
 from edgeface.training.detection.loss import Targets, assign, detection_loss

@@ -10,9 +10,9 @@ import torch
 
 from edgeface.errors import DataError
 from edgeface.models.detector import STRIDES, FaceDetector
-from edgeface.runtime.detections import Detections, DetectorSettings
-from edgeface.runtime.detector import Detector
-from edgeface.runtime.edge_detector import UNLIMITED, find_faces
+from edgeface.runtime.detection.detections import Detections, DetectorSettings
+from edgeface.runtime.detection.detector import Detector
+from edgeface.runtime.detection.edge_detector import UNLIMITED, find_faces
 from edgeface.training.detection.data import Labelled
 
 CONFIDENT_SCORE: Final = 0.8

@@ -1,0 +1,1 @@
+"""What gives frames: cameras, streams, files and folders, and what keeps them coming."""

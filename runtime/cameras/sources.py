@@ -1,0 +1,210 @@
+"""Where frames come from: cameras, video files, folders of pictures, network streams and memory.
+
+Everything gives (H, W, 3) uint8 RGB. Sources read when they are asked to; `edgeface.runtime.cameras.capture` puts a
+thread in front of them.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from edgeface.errors import ImageError, SourceError
+from edgeface.images import IMAGE_SUFFIXES, read_image
+from edgeface.runtime.cameras.frames import Frame, FrameSequence, FrameSource
+from edgeface.runtime.cameras.gstreamer import Pipeline, check_gstreamer, describe_pipeline
+from edgeface.runtime.cameras.redaction import printable, redact
+from edgeface.runtime.cameras.video import Asked, Camera, Stream, VideoFile, quiet_opencv, suggest_cameras
+from edgeface.runtime.cameras.view import View, Viewed
+
+__all__ = [
+    "STREAM_SCHEMES",
+    "Asked",
+    "Camera",
+    "FoundSource",
+    "Frame",
+    "FrameSequence",
+    "FrameSource",
+    "ImageFolder",
+    "Stream",
+    "VideoFile",
+    "View",
+    "find_source",
+    "open_source",
+    "redact",
+]
+
+logger = logging.getLogger(__name__)
+
+STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+"""Network streams that are handed to FFmpeg."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSource:
+    """What a text names, before it is opened.
+
+    Attributes:
+        name: without credentials.
+        live: whether frames come by themselves.
+        open: opens it, as often as one likes. A device is looked up by its name each time: a camera that was pulled
+            out may come back with another number.
+    """
+
+    name: str
+    live: bool
+    open: Callable[[], FrameSource]
+
+
+def find_source(
+    spec: str,
+    *,
+    asked: Asked | None = None,
+    view: View | None = None,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+) -> FoundSource:
+    """Find out what `spec` names: a camera, a file, a picture, a folder of pictures, a stream or a pipeline.
+
+    Args:
+        spec: `0`, `camera:0`, `/dev/video0` or a link to it such as those in `/dev/v4l/by-id`; a path; a URL of one
+            of `STREAM_SCHEMES`; or `gst:` and a GStreamer pipeline.
+        asked: what to ask a camera for; others ignore it.
+        view: how to turn and cut the pictures.
+        open_timeout_s: how long a stream may take to answer.
+        read_timeout_s: how long a stream may be silent between two frames.
+
+    Raises:
+        SourceError: there is no such file, kind of stream or GStreamer.
+    """
+    found = _find(spec, asked, open_timeout_s, read_timeout_s)
+    if view is None or view.is_plain:
+        return found
+    return replace(found, open=lambda: _viewed(found.open(), view))
+
+
+def open_source(
+    spec: str,
+    *,
+    asked: Asked | None = None,
+    view: View | None = None,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+) -> FrameSource:
+    """Open what `spec` names; arguments as of `find_source`.
+
+    Raises:
+        SourceError: there is no such source, or it gives no picture.
+    """
+    found = find_source(spec, asked=asked, view=view, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
+    return found.open()
+
+
+def _find(spec: str, asked: Asked | None, open_timeout_s: float, read_timeout_s: float) -> FoundSource:
+    if camera := re.fullmatch(r"(?:camera:)?([0-9]{1,5})", spec):
+        index = int(camera[1])
+        return FoundSource(f"camera {index}", True, lambda: Camera(index, asked))
+    if spec.startswith("/dev/"):
+        return FoundSource(printable(spec), True, lambda: _open_device(spec, asked))
+    if spec.startswith("gst:"):
+        pipeline = spec.removeprefix("gst:")
+        check_gstreamer()
+        return FoundSource(
+            describe_pipeline(pipeline),
+            True,
+            lambda: Pipeline(pipeline, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s),
+        )
+    if "://" in spec:
+        scheme = spec.partition("://")[0].lower()
+        if scheme not in STREAM_SCHEMES:
+            raise SourceError(f"cannot open {redact(spec)}: use one of {', '.join(STREAM_SCHEMES)}")
+        return FoundSource(
+            redact(spec),
+            True,
+            lambda: Stream(spec, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s),
+        )
+    path = Path(spec)
+    if not os.path.exists(spec):  # unlike Path.exists, it also bears a name that is too long
+        raise SourceError(
+            f"no file or folder {redact(spec)!r}; give a camera number (0), a video file, "
+            "a folder of pictures or a stream (rtsp://...)"
+        )
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return FoundSource(path.name or str(path), False, lambda: ImageFolder(path))
+    return FoundSource(path.name, False, lambda: VideoFile(path))
+
+
+def _open_device(spec: str, asked: Asked | None) -> Camera:
+    # The lasting names in /dev/v4l/by-id are links to /dev/videoN.
+    device = re.fullmatch(r"/dev/video([0-9]{1,5})", os.path.realpath(spec))
+    if device is None:
+        raise SourceError(f"{printable(spec)} is no camera; {suggest_cameras()}")
+    return Camera(int(device[1]), asked)
+
+
+def _viewed(source: FrameSource, view: View) -> FrameSource:
+    return Viewed(source, view)
+
+
+class ImageFolder(FrameSource):
+    """The pictures of a folder sorted by name, or one picture. Unreadable ones are skipped and counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name or str(path)
+        self.live = False
+        self.fps = None
+        self.stills = True
+        self.unreadable = 0
+        """Pictures skipped so far."""
+        quiet_opencv()
+        self._reason = ""
+        self._count = 0
+        self._closed = False
+        try:
+            files = [path] if path.is_file() else sorted(path.iterdir(), key=lambda file: file.name)
+        except OSError as error:
+            raise SourceError(f"folder {path} cannot be read: {error.strerror}") from error
+        self._files = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()]
+        self._position = 0
+        if not self._files:
+            raise SourceError(
+                f"no pictures in {path} ({len(files)} other entries); "
+                f"it takes {', '.join(sorted(IMAGE_SUFFIXES))} directly in the folder"
+            )
+
+    def read(self) -> Frame | None:
+        """Return the next readable picture, or None after the last; SourceError if not one was readable."""
+        if self._closed:
+            raise SourceError(f"{self.name} is closed; open it again to read from it")
+        while self._position < len(self._files):
+            file = self._files[self._position]
+            self._position += 1
+            try:
+                image = read_image(file)
+            except ImageError as error:
+                self.unreadable += 1
+                self._reason = self._reason or str(error)
+                logger.debug("skipped: %s", error)
+            else:
+                index, self._count = self._count, self._count + 1
+                return Frame(image, index, float(index), file.name)
+        if self._count == 0:
+            raise SourceError(f"none of the {len(self._files)} pictures in {self.name} can be read: {self._reason}")
+        if self._reason:
+            logger.warning(
+                "%s: skipped %d of %d pictures, first: %s",
+                self.name,
+                self.unreadable,
+                len(self._files),
+                self._reason,
+            )
+            self._reason = ""
+        return None
+
+    def close(self) -> None:
+        """Forget the list of files."""
+        self._closed = True
+        self._files = []

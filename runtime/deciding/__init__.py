@@ -1,0 +1,1 @@
+"""From faces in frames to who they are: tracks, looks, evidence, decisions."""

@@ -1,0 +1,1 @@
+"""Taking people in, with a coach before the camera."""

@@ -1,0 +1,238 @@
+"""Putting a person into the gallery: every picture is looked at before the first template is stored."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
+from edgeface.faces import align
+from edgeface.images import read_image
+from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.deciding.limits import Limits
+from edgeface.runtime.deciding.quality import Quality, measure, problem
+from edgeface.runtime.detection.detections import Detections
+from edgeface.runtime.enrolling.coach import ENROLMENT_QUALITY, Advice, Coach, View, pitch, redundant
+from edgeface.runtime.gallery.gallery import Gallery, Template, clean_name
+from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.matching import best_per_person, similarities
+from edgeface.runtime.recognizer import Recognizer, one_face
+
+logger = logging.getLogger(__name__)
+
+CAMERA_PATIENCE_S: Final = 60.0
+"""How long to wait for the next picture before giving up."""
+
+MANY_REDUNDANT: Final = 3
+"""From so many templates on that say nothing new, a person has too many."""
+
+Show = Callable[[Frame, Detections, Advice], bool]
+"""Shows a frame with its faces and the advice; False if the user wants to stop."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Portrait:
+    """The one face of a picture.
+
+    Attributes:
+        face: (112, 112, 3) uint8 RGB, aligned.
+        quality: how good it is.
+        source: where it came from, for example a file name.
+        embedding: (D,) float32 of unit length; None if it was not needed yet.
+    """
+
+    face: npt.NDArray[np.uint8]
+    quality: Quality
+    source: str
+    embedding: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """Who was enrolled with how many templates, how many people the gallery has now, and what is worth knowing."""
+
+    name: str
+    templates: int
+    people: int
+    warnings: tuple[str, ...] = ()
+
+
+def portrait(image: npt.NDArray[np.uint8], found: Detections, source: str) -> Portrait:
+    """Align the one face that was found in (H, W, 3) uint8 RGB, and measure it."""
+    face = align(image, found.landmarks[0])
+    return Portrait(face, measure(face, found.boxes[0], found.landmarks[0]), source)
+
+
+def file_portraits(recognizer: Recognizer, paths: Sequence[Path], *, largest: bool = False) -> Iterator[Portrait]:
+    """Read picture files and find the one face in each.
+
+    Raises:
+        ImageError: a file cannot be read, or its face is too poor to be recognised by.
+        NoFaceError: no face, or several and not `largest`.
+    """
+    for path in paths:
+        image = read_image(path)
+        found = one_face(recognizer.detector.detect(image), image, str(path), largest=largest)
+        taken = portrait(image, found, path.name)
+        if reason := problem(taken.quality, ENROLMENT_QUALITY):
+            raise ImageError(f"the face in {path} cannot be enrolled, it is {reason}; use a better picture")
+        yield taken
+
+
+def coached_portraits(
+    recognizer: Recognizer,
+    source: FrameSource,
+    coach: Coach,
+    show: Show | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Portrait]:
+    """Take the pictures that a coach wants from a source.
+
+    Args:
+        recognizer: finds and embeds faces.
+        source: camera, video or the like.
+        coach: decides.
+        show: is given every frame with what the coach says.
+        clock: gives seconds, for a camera and to lose patience by; a video has its own time.
+
+    Raises:
+        SourceError: the source is lost.
+        NoFaceError: it ended, or nothing could be taken for `CAMERA_PATIENCE_S`, or the user stopped.
+    """
+    progress_s = clock()
+    fault: str | None = None
+    while not coach.done:
+        frame = source.read()
+        now_s = clock()
+        if frame is None or now_s - progress_s > CAMERA_PATIENCE_S:
+            raise _too_few(coach, source.name, fault)
+        moment_s = now_s if source.live else frame.time_s
+        found = recognizer.detector.detect(frame.image)
+        seen, view = None, None
+        if len(found) == 1:
+            seen = portrait(frame.image, found, f"{source.name} picture {coach.taken + 1}")
+            view = View(seen.quality, pitch(found.landmarks[0]))
+        advice = coach.look(moment_s, len(found), view)
+        if seen is not None and view is not None and advice.fault is None:
+            embedding = recognizer.embed_face(seen.face)
+            advice = coach.take(moment_s, view, embedding)
+            if advice.fault is None:
+                progress_s = now_s
+                logger.info("%s", advice)
+                yield Portrait(seen.face, seen.quality, seen.source, embedding)
+        fault = advice.fault or fault
+        if show is not None and not show(frame, found, advice):
+            raise NoFaceError(f"the enrolment was stopped after {coach.taken} of {coach.settings.shots} pictures")
+
+
+def enroll(
+    recognizer: Recognizer,
+    gallery: Path,
+    name: str,
+    portraits: Iterable[Portrait],
+    *,
+    key: GalleryKey | None = None,
+    command: str = "",
+    limits: Limits | None = None,
+    force: bool = False,
+) -> Enrolment:
+    """Embed portraits and add them to a person in the gallery, which is made if there is none.
+
+    Args:
+        recognizer: embeds them.
+        gallery: the file.
+        name: of the person.
+        portraits: are all looked at before the first is stored.
+        key: of an encrypted gallery.
+        command: for the gallery's log.
+        limits: thresholds to tell people apart by; None does not look whether the person is like somebody else.
+        force: enrol somebody who is.
+
+    Raises:
+        ConfigError: the name cannot be used.
+        GalleryError: the gallery cannot be opened or belongs to another space, or the person looks like somebody else
+            in it.
+        ImageError, NoFaceError, SourceError: as the portraits raise them; then nothing is stored.
+    """
+    name = clean_name(name)
+    taken = list(portraits)
+    embeddings = [recognizer.embed_face(seen.face) if seen.embedding is None else seen.embedding for seen in taken]
+    templates = [
+        Template(embedding, seen.quality.sharpness, seen.source, recognizer.precision)
+        for embedding, seen in zip(embeddings, taken, strict=True)
+    ]
+    embedder = recognizer.embedder
+    with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
+        names, matrix = opened.templates()
+        warnings = []
+        if limits is not None and names and embeddings:
+            try:
+                threshold = limits.search(opened.precisions()).cosine
+            except BundleError as error:  # templates of a precision that no threshold is known for
+                warnings = [f"not checked whether {name} is like somebody else in the gallery: {error}"]
+            else:
+                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, force=force)
+        opened.enroll(name, templates)
+        own = [*matrix[[row for row, other in enumerate(names) if other == name]], *embeddings]
+        surplus = redundant(np.stack(own))
+        if surplus >= MANY_REDUNDANT:
+            warnings.append(
+                f"{surplus} of the {len(own)} templates of {name} say nothing that the others do not; they only make "
+                f"the threshold stricter: see `edgeface gallery list {name}`, and remove some with --template"
+            )
+        return Enrolment(name, len(templates), len(opened.list()), tuple(warnings))
+
+
+def resemblances(
+    name: str,
+    embeddings: npt.NDArray[np.float32],
+    names: Sequence[str],
+    matrix: npt.NDArray[np.float32],
+    threshold: float,
+    *,
+    force: bool = False,
+) -> list[str]:
+    """Hold new faces of a person against everybody in the gallery; return what is worth a warning.
+
+    Args:
+        name: of the person.
+        embeddings: (N, D) float32 of unit length, N at least 1.
+        names: T names, one a template, T at least 1.
+        matrix: (T, D) float32, rows of unit length.
+        threshold: cosine from which on a face is taken for somebody.
+        force: warn of somebody else who is too near, instead of raising an error.
+
+    Raises:
+        GalleryError: one of the faces would be taken for somebody else.
+    """
+    scores = np.max([similarities(matrix, embedding) for embedding in embeddings], axis=0)
+    warnings = []
+    best = dict.fromkeys(names, -math.inf) | {match.name: match.score for match in best_per_person(names, scores)}
+    own = best.pop(name, None)
+    other = max(best, key=best.__getitem__, default=None)
+    if other is not None and best[other] >= threshold:
+        alike = f"{name} looks like {other}, who is in the gallery: cosine {best[other]:.3f}, threshold {threshold:.3f}"
+        if not force:
+            raise GalleryError(f"{alike}; enrol them under that name if they are one, or with --force if they are two")
+        warnings.append(f"{alike}; one may be taken for the other")
+    if own is not None and own < threshold:
+        warnings.append(
+            f"these pictures do not look like the {name} who was enrolled before: cosine {own:.3f}, threshold "
+            f"{threshold:.3f}; remove them if it is somebody else"
+        )
+    return warnings
+
+
+def _too_few(coach: Coach, source: str, fault: str | None) -> NoFaceError:
+    wanted = f"; still wanted: {', '.join(coach.missing)}" if coach.missing else ""
+    last = f" (the last one was not taken, {fault})" if fault else ""
+    return NoFaceError(
+        f"only {coach.taken} of {coach.settings.shots} good pictures of a single face came from {source}{last}{wanted}"
+        "; stand alone in front of the camera, in good light, or ask for less with --shots and --angles"
+    )

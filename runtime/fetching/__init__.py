@@ -1,0 +1,1 @@
+"""Public models by name: what they are, and how they get here."""

@@ -1,0 +1,1 @@
+"""Judging networks before anything runs them, without onnx."""

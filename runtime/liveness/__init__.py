@@ -1,0 +1,1 @@
+"""Whether somebody who is recognised is alive."""

@@ -1,0 +1,1 @@
+"""Where networks run: the providers of onnxruntime, the truth about them, and their caches."""
