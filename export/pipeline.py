@@ -88,7 +88,7 @@ class ExportSettings:
     name: str
     precisions: tuple[str, ...] = ("fp32", "int8")
     target: str = "auto"
-    method: str = "percentile"
+    method: str = "minmax"
     bounds: Bounds = field(default_factory=Bounds)
     finetune: int | None = None
     batch: int | None = None

@@ -25,7 +25,7 @@ from edgeface.runtime.timing import take_turns
 
 def main() -> None:
     parser = network_options(__doc__.splitlines()[0])
-    parser.add_argument("--method", default="percentile", choices=METHODS)
+    parser.add_argument("--method", default="minmax", choices=METHODS)
     options = parser.parse_args()
     subject = open_subject(options)
     network, calibration, test = subject.model, subject.calibration, subject.test

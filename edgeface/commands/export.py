@@ -21,7 +21,7 @@ def export_command(
     calibration_split: Annotated[str | None, typer.Option(help="Part of --calibration.")] = None,
     calibration_method: Annotated[
         str, typer.Option(help="From activations to int8 ranges: minmax, percentile or entropy.")
-    ] = "percentile",
+    ] = "minmax",
     target: Annotated[
         str, typer.Option(help="Processor to export for: x86-avx2, x86-vnni, arm64, tensorrt, cuda, or auto: this one.")
     ] = "auto",

@@ -41,7 +41,7 @@ class Quantizer:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, faces: npt.NDArray[np.uint8], target: Target, method: str = "percentile"
+        self, model: onnx.ModelProto, faces: npt.NDArray[np.uint8], target: Target, method: str = "minmax"
     ) -> None:
         if method not in METHODS:
             raise UnknownNameError("calibration method", method, METHODS)

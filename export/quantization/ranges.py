@@ -25,8 +25,8 @@ MIN_IMAGES: Final = 16
 PERCENTILE: Final = 99.999
 """Share of activation values, in percent, that the range `percentile` covers; the rest saturates.
 
-On the faces of LFW that a MobileFaceNet in int8 embeds worst, what saturates is what hurts: the smallest cosine is
-0.964 with 99.99, 0.979 with 99.999, and 0.971 with the full range, whose steps are coarser for everybody.
+With channels equalised by how far they reach, the full range (`minmax`) is as fine and cuts nobody off: on 666 faces
+of LFW, with those this percentile serves worst, the smallest cosine of a MobileFaceNet in int8 is 0.993, not 0.969.
 """
 
 _ENTROPY_STEPS: Final = 64
