@@ -259,7 +259,12 @@ def _print_summary(summary: "Summary", precision: str) -> None:
         f"{summary.tracks} tracks, {told}; {precision}; ended: {summary.ended}"
     )
     if summary.limit is not None and summary.limit.fpir is not None:
+        limit = summary.limit
+        if limit.evidence is not None:
+            asked, unit = f"evidence for a false match rate of {limit.fmr:.2g}", "tracks"
+        else:
+            asked, unit = f"threshold {summary.threshold:.4f}", "looks"
         typer.echo(
-            f"threshold {summary.threshold:.4f} for {summary.limit.templates} templates: a stranger is taken for "
-            f"one of them at most in {summary.limit.fpir:.2g} of looks"
+            f"{asked}, {limit.templates} templates: a stranger is taken for one of them at most in "
+            f"{limit.fpir:.2g} of {unit}"
         )
