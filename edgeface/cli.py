@@ -28,17 +28,19 @@ from edgeface.commands.eval import eval_command
 from edgeface.commands.export import export_command
 from edgeface.commands.fetch import bundle_fetch_command
 from edgeface.commands.gallery import (
-    gallery_decrypt_command,
-    gallery_encrypt_command,
     gallery_export_command,
     gallery_import_command,
-    gallery_keygen_command,
     gallery_list_command,
     gallery_log_command,
     gallery_merge_command,
-    gallery_rekey_command,
     gallery_remove_command,
     gallery_rename_command,
+)
+from edgeface.commands.gallery_keys import (
+    gallery_decrypt_command,
+    gallery_encrypt_command,
+    gallery_keygen_command,
+    gallery_rekey_command,
 )
 from edgeface.commands.liveness import liveness_test_command
 from edgeface.commands.models import models_command

@@ -64,8 +64,8 @@ class Finetuning(_Record):
     """How an int8 network was trained to give what the float32 one gives.
 
     `faces` were learned from, each once an epoch. The losses are the mean of 1 - cosine between both on the
-    `held_apart` ones, before and after, with every layer in int8. `kept` is False where the network from before was the
-    better one and is the one in the bundle.
+    `held_apart` ones, before and after, with in int8 what is faster there. `kept` is False where the network from
+    before was the better one and is the one in the bundle.
     """
 
     epochs: int = Field(ge=1)

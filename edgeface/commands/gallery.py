@@ -10,10 +10,8 @@ from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
     from edgeface.runtime.gallery.gallery import Gallery
-    from edgeface.runtime.gallery.key import GalleryKey
     from edgeface.runtime.gallery.people import TakenIn
 
-KeyPlace = Annotated[str, typer.Argument(help="File to write, or keyring, or keyring:NAME for the system's keyring.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Join = Annotated[
     bool, typer.Option("--join", help="Somebody of the same name is the same person; otherwise that is an error.")
@@ -256,88 +254,6 @@ def gallery_log_command(
         console.table(rows, ["entry", "time", "what", "who", "templates", "user", "command"])
     if report.broken is not None:
         raise GalleryError(f"the log of gallery {path} was altered: {report.broken}; compare it with a copy")
-
-
-def gallery_keygen_command(key: KeyPlace, *, force: Force = False, as_json: opt.Json = False) -> None:
-    """Make a key for encrypted galleries. Without it they cannot be read: keep a copy in a safe place.
-
-    Example: edgeface gallery keygen gallery.key
-    """
-    from edgeface.runtime.gallery.key import make_key
-
-    make_key(key, force=force)
-    if as_json:
-        console.print_json({"key": key})
-        return
-    typer.echo(f"gallery key: {key}; without it the gallery is lost, so keep a copy in a safe place")
-
-
-def gallery_encrypt_command(
-    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
-) -> None:
-    """Encrypt a gallery that is not. Enrolling into a new gallery with a key encrypts it from the start.
-
-    Example: edgeface gallery encrypt --gallery-key gallery.key
-    """
-    from edgeface.errors import ConfigError, GalleryError
-    from edgeface.runtime.gallery.reader import is_encrypted
-
-    key = console.gallery_key(gallery_key)
-    if key is None:
-        raise ConfigError("give the key to encrypt with: --gallery-key FILE, made by `edgeface gallery keygen FILE`")
-    path = gallery or console.default_gallery()
-    if is_encrypted(path):
-        raise GalleryError(f"gallery {path} is encrypted already; change its key with `edgeface gallery rekey`")
-    _protect(gallery, None, key, "edgeface gallery encrypt", as_json)
-
-
-def gallery_rekey_command(
-    *,
-    new_key: Annotated[str, typer.Option(help="Key to encrypt with from now on; as in --gallery-key.")],
-    gallery: opt.GalleryPath = None,
-    gallery_key: opt.GalleryKeyPlace = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Change the key of an encrypted gallery.
-
-    Example: edgeface gallery rekey --gallery-key old.key --new-key new.key
-    """
-    from edgeface.errors import ConfigError
-
-    key = console.gallery_key(gallery_key)
-    if key is None:
-        raise ConfigError("give the key that the gallery has now: --gallery-key FILE")
-    _protect(gallery, key, console.gallery_key(new_key), "edgeface gallery rekey", as_json)
-
-
-def gallery_decrypt_command(
-    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
-) -> None:
-    """Turn the encryption of a gallery off.
-
-    Example: edgeface gallery decrypt --gallery-key gallery.key
-    """
-    from edgeface.errors import ConfigError
-
-    key = console.gallery_key(gallery_key)
-    if key is None:
-        raise ConfigError("give the key that the gallery has now: --gallery-key FILE")
-    _protect(gallery, key, None, "edgeface gallery decrypt", as_json)
-
-
-def _protect(
-    gallery: Path | None, before: "GalleryKey | None", after: "GalleryKey | None", command: str, as_json: bool
-) -> None:
-    from edgeface.runtime.gallery.gallery import Gallery
-    from edgeface.runtime.gallery.protection import protect
-
-    path = gallery or console.default_gallery()
-    with Gallery(path, key=before, command=command) as opened:
-        templates = protect(opened, after)
-    if as_json:
-        console.print_json({"gallery": str(path), "encrypted": after is not None, "templates": templates})
-        return
-    typer.echo(f"{path} is {'encrypted' if after else 'not encrypted any more'} ({templates} templates)")
 
 
 def _tell_taken_in(result: "TakenIn", source: Path, path: Path, as_json: bool) -> None:

@@ -108,10 +108,9 @@ def finetune(
     apart = np.zeros(len(faces), bool)
     apart[::HELD_APART] = True
     plan = quantizer.cheapest
-    before = serialize(quantizer.write(plan))
-    network = FakeQuantized(
-        quantizer.write(plan), quantizer.graph, quantizer.target, quantizer.biases, plan.float_layers
-    )
+    written = quantizer.write(plan)
+    before = serialize(written)
+    network = FakeQuantized(written, quantizer.graph, quantizer.target, quantizer.biases, plan.float_layers)
     original = serialize(quantizer.graph.model)
     check = _lesson(original, faces[apart])
     views = [_lesson(original, view) for view in (faces[~apart], faces[~apart][:, :, ::-1])]
