@@ -20,7 +20,7 @@ from edgeface.commands.bundle import (
 )
 from edgeface.commands.calibrate import calibrate_command
 from edgeface.commands.compare import compare_command
-from edgeface.commands.data import data_align_command, data_check_command, data_pack_command
+from edgeface.commands.data import data_align_command, data_check_command, data_pack_command, data_teach_command
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command
@@ -188,6 +188,7 @@ data = typer.Typer(
 data.command("check")(data_check_command)
 data.command("align")(data_align_command)
 data.command("pack")(data_pack_command)
+data.command("teach")(data_teach_command)
 app.add_typer(data, name="data")
 
 

@@ -193,6 +193,47 @@ def data_pack_command(
     )
 
 
+def data_teach_command(
+    data: FaceData,
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    *,
+    teacher: Annotated[
+        str, typer.Option(help="Network to imitate: a bundle, a run folder, or an ONNX file with a contract.")
+    ] = "default",
+    views: Annotated[int, typer.Option(min=1, help="Of each training face: itself, and faces made of it.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the views.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Of the teacher; 0 is all cores.")] = 0,
+    workers: Workers = 0,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Enlarge a face set for distillation: warped and mixed faces, and what a teacher answers for each picture.
+
+    The folder is a data set, with the answers in teacher.npz.
+
+    Example: edgeface data teach faces/ taught/ --views 5, then edgeface train --data taught/
+    --set teacher.path=taught/teacher.npz
+    """
+    from edgeface.data import open_faces
+    from edgeface.data.views import TEACHER_FILE, teach_faces
+    from edgeface.evaluation.models import open_model
+
+    network = open_model(Path(teacher), threads=threads).embedder
+    faces = open_faces(data)
+    with console.progress("teaching", quiet or as_json) as advance:
+        report = teach_faces(faces, out, network, views=views, seed=seed, workers=workers, progress=advance)
+    if as_json:
+        console.print_json({**report.to_json(), "out": str(out)})
+        return
+    if report.unreadable:
+        console.say(f"left out {len(report.unreadable)} pictures; the first: {report.unreadable[0].reason}")
+    typer.echo(
+        f"{report.views} views of {report.faces} faces, {report.size / (1 << 20):.1f} MiB, and the teacher's answers, "
+        f"{report.dimension} numbers each, in {out}; next: edgeface train --recipe default-edge --data {out} "
+        f"--set teacher.path={out / TEACHER_FILE}"
+    )
+
+
 def _detector_file(name: str) -> Path:
     """Return the file that `--detector` names.
 

@@ -77,18 +77,45 @@ def pack_faces(
         raise ConfigError(f"the prefix {prefix!r} is no file name; use for example 'faces'")
     if out.exists():
         raise DataError(f"{out} exists already; give a new folder, so that nothing is overwritten")
+    try:
+        with new_folder(out) as folder:
+            return pack_shards(
+                faces,
+                folder,
+                shard_bytes=shard_bytes,
+                shuffle=shuffle,
+                prefix=prefix,
+                workers=workers,
+                progress=progress,
+            )
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def pack_shards(
+    faces: FaceSet,
+    folder: Path,
+    *,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    shuffle: int | None = None,
+    prefix: str = "faces",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Write the shards of `pack_faces` into a folder that is there.
+
+    Raises:
+        DataError: no picture can be read.
+        OSError: the disk cannot be written.
+    """
     order = list(range(len(faces)))
     if shuffle is not None:
         random.Random(shuffle).shuffle(order)
-    try:
-        with new_folder(out) as folder:
-            writer = _Shards(folder, prefix, shard_bytes)
-            bad = _write(faces, order, writer, workers, progress)
-            sizes = writer.close()
-            if not sizes:
-                raise DataError(f"no picture in {faces.name} can be read; the first: {bad[0].reason}")
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    writer = _Shards(folder, prefix, shard_bytes)
+    bad = _write(faces, order, writer, workers, progress)
+    sizes = writer.close()
+    if not sizes:
+        raise DataError(f"no picture in {faces.name} can be read; the first: {bad[0].reason}")
     return PackReport(len(faces) - len(bad), tuple(sizes), sum(sizes.values()), (*faces.skipped, *bad))
 
 

@@ -43,10 +43,17 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Which network of `edgeface.models.MODELS`, and how many numbers an embedding has."""
+    """Which network of `edgeface.models.MODELS`, how many numbers an embedding has, and what it knows already.
+
+    Attributes:
+        name: of the network.
+        embedding_size: D.
+        start: checkpoint folder or run folder of the same network to begin with; empty for fresh weights.
+    """
 
     name: str = "resnet-edge"
     embedding_size: int = 128
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)

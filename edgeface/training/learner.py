@@ -21,6 +21,7 @@ from edgeface.training.checkpoint import (
     HEAD,
     OPTIMIZER,
     CheckpointInfo,
+    find_checkpoint,
     load_tensors,
     load_weights,
     save_checkpoint,
@@ -65,6 +66,9 @@ class Learner:
         ranks: the processes of the run.
         device: of this process.
         precision: that convolutions compute in.
+
+    Raises:
+        CheckpointError: `model.start` is missing, broken or of another network.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Learner:
         self.classes = classes
         self.clip_norm = config.optimizer.clip_norm or math.inf
         self.backbone = build_model(config.model.name, config.model.embedding_size)
+        if config.model.start:
+            load_weights(find_checkpoint(Path(config.model.start)) / BACKBONE, self.backbone)
         head = None
         if config.loss.weight:
             options = config.loss.options()
