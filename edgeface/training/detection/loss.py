@@ -27,8 +27,8 @@ FOCUS: Final = 2.0
 
 SCORE_WEIGHT: Final = 2.0
 BOX_WEIGHT: Final = 2.0
-LANDMARK_WEIGHT: Final = 10.0
-LANDMARK_BETA: Final = 0.02
+LANDMARK_WEIGHT: Final = 15.0
+LANDMARK_BETA: Final = 0.01
 """Landmark errors below this share of the face's side count squared, larger ones linearly."""
 
 
@@ -38,7 +38,7 @@ class Targets(NamedTuple):
     Attributes:
         labels: (N, A) int64, the row of the cell's face in `boxes`, or `NEGATIVE`, or `IGNORED`.
         boxes: (F, 4) float32 left, top, right, bottom in pixels, the faces of all pictures.
-        landmarks: (F, 10) float32 x0, y0, x1, y1, ... in pixels.
+        landmarks: (F, 10) float32 x0, y0, x1, y1, ... in pixels; NaN where a face has none.
     """
 
     labels: Tensor
@@ -109,7 +109,8 @@ def detection_loss(levels: tuple[Level, Level, Level], targets: Targets) -> Loss
     Scores: quality focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020, equation 2); the quality is
     the square root of the overlap of the predicted box with the face, so that the best box survives the
     suppression. Boxes: 1 - GIoU (Rezatofighi et al., CVPR 2019). Landmarks: smooth L1 in units of the face's
-    side. Each is the mean over the cells that learn a face (scores: sum over all cells, divided by their number).
+    side, over the faces that have any. Each is the mean over the cells that learn a face (scores: sum over all
+    cells, divided by their number).
 
     Args:
         levels: the network's output for N pictures.
@@ -132,7 +133,9 @@ def detection_loss(levels: tuple[Level, Level, Level], targets: Targets) -> Loss
         box = (1 - giou).mean()
         side = (wanted[:, 2:] - wanted[:, :2]).prod(dim=1, keepdim=True).sqrt()
         error = (centre.repeat(1, 5) + offsets - targets.landmarks[face]) / side
-        landmark = F.smooth_l1_loss(error, torch.zeros_like(error), beta=LANDMARK_BETA)
+        error = error[torch.isfinite(error)]  # a face may have no landmarks
+        landmark = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum", beta=LANDMARK_BETA)
+        landmark = landmark / max(1, error.numel())
     else:
         box = landmark = sum((level.boxes.sum() + level.landmarks.sum()) * 0 for level in levels)  # type: ignore[assignment]
     counted = targets.labels != IGNORED
