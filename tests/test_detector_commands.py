@@ -24,6 +24,7 @@ from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.detection.detector import FixedDetector, open_detector
 from edgeface.runtime.detection.edge_detector import EdgeDetector
 from edgeface.runtime.providers.session import open_session
+from edgeface.runtime.signature import KEY_VARIABLE
 from edgeface.training.detection.checkpoint import load_detector
 from edgeface.training.detection.scenes import drawn_scenes
 
@@ -255,3 +256,10 @@ def test_any_known_detector_is_evaluated_and_nothing_else(fp32, data):
     del stripped.metadata_props[:]
     with pytest.raises(BundleError, match="not a face detector"):
         evaluate_file(stripped.SerializeToString(), pictures, 320)
+
+
+def test_a_device_that_requires_signed_bundles_measures_no_loose_detector(data, tmp_path, monkeypatch):
+    invoke("bundle", "keygen", tmp_path / "a.key")
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "a.key.pub"))
+    monkeypatch.setattr("edgeface.evaluation.detection.open_detector", lambda *_, **__: pytest.fail("opened"))
+    assert "loose ONNX file" in complaint("eval", BUILT_IN_DETECTOR, "--task", "detect", "--data", data)

@@ -35,6 +35,7 @@ from edgeface.training.detection.loss import (
     CENTRAL,
     FACE_RANGES,
     IGNORED,
+    LEGIBLE_SIDE,
     NEGATIVE,
     RADIUS,
     Targets,
@@ -595,6 +596,21 @@ def test_pictures_without_faces_and_faces_without_landmarks_are_trained_on(folde
     for name, tensor in load_detector(tmp_path / "run")[0].state_dict().items():
         assert torch.isfinite(tensor).all(), name
     assert scores.pictures == 4
+
+
+def test_landmarks_of_small_faces_count_less():
+    torch.manual_seed(0)
+    levels = FaceDetector(TINY).eval()(torch.zeros(1, 3, 128, 128))
+    picture = labelled([[8, 8, 12, 12], [60, 60, 44, 44]], side=128)
+    losses, weights = [], []
+    for row in range(2):
+        alone = labelled(picture.boxes[[row]], side=128)
+        losses.append(detection_loss(levels, make_targets([alone])).landmark.item())
+        cells = int((make_targets([picture]).labels == row).sum())
+        assert cells == int((make_targets([alone]).labels == 0).sum())
+        weights.append(cells * min(1.0, picture.boxes[row, 2] / LEGIBLE_SIDE))
+    both = detection_loss(levels, make_targets([picture])).landmark.item()
+    assert both == pytest.approx(np.average(losses, weights=weights), rel=1e-4)
 
 
 def test_faces_without_landmarks_count_in_the_other_losses_alone():

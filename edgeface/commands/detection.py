@@ -185,8 +185,11 @@ def _score(model: Path, pictures: "DetectionSet", max_side: int) -> "DetectorRep
 
         network, info = load_detector(model)
         return evaluate_on(network, pictures, max_side, info.max_face)
+    from edgeface.runtime.signature import refuse_loose
+
     if not model.is_file():
         raise ConfigError(f"no detector {model}; give a run folder or an ONNX file")
+    refuse_loose(model)
     return evaluate_file(model.read_bytes(), pictures, max_side, str(model))
 
 

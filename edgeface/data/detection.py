@@ -93,6 +93,11 @@ class DetectionSet:
         return len(self._records)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The pictures' file names, in order."""
+        return tuple(record["file"] for record in self._records)
+
+    @property
     def census(self) -> Census:
         """What is in it."""
         faces = [face for record in self._records for face in record["faces"]]
