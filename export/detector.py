@@ -54,8 +54,6 @@ def export_detector(
         ExportError: the network is in train mode, a weight is not finite, the file came out with another opset,
             or it does not do in onnxruntime what the network does.
     """
-    if not 0 < min_score < 1:
-        raise ExportError(f"min_score lies between 0 and 1, got {min_score}; use for example 0.6")
     deployed = DeployedDetector(network)
     rows, columns = (torch.export.Dim(name, min=1, max=MAX_CELLS) for name in ("rows", "columns"))
     model = to_onnx(
@@ -67,10 +65,25 @@ def export_detector(
         opset=opset,
     )
     strides = ",".join(map(str, STRIDES))
-    values = {FORMAT_KEY: FORMAT, STRIDES_KEY: strides, MIN_SCORE_KEY: f"{min_score:.4g}"}
+    values = {FORMAT_KEY: FORMAT, STRIDES_KEY: strides}
     set_metadata(model, values if max_face is None else values | {MAX_FACE_KEY: str(max_face)})
+    model = with_min_score(model, min_score)
     assert_same_maps(deployed, model)
     return model
+
+
+def with_min_score(model: onnx.ModelProto, min_score: float) -> onnx.ModelProto:
+    """Return a copy that advises a score, in (0, 1), as the lowest to report.
+
+    Raises:
+        ExportError: it is not a score.
+    """
+    if not 0 < min_score < 1:
+        raise ExportError(f"min_score lies between 0 and 1, got {min_score}; use for example 0.6")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    set_metadata(copy, {MIN_SCORE_KEY: f"{min_score:.4g}"})
+    return copy
 
 
 def assert_same_maps(deployed: DeployedDetector, model: onnx.ModelProto) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgeface.data.synthetic import scene
 from edgeface.errors import BundleError, ConfigError, ExportError, ImageError
+from edgeface.evaluation.detection import TorchDetector
 from edgeface.export.cleaning import serialize, set_metadata
 from edgeface.export.detector import export_detector
 from edgeface.images import read_image
@@ -29,7 +30,6 @@ from edgeface.runtime.detection.detections import (
 from edgeface.runtime.detection.detector import EdgeDetector, FixedDetector, YuNetDetector, open_detector
 from edgeface.runtime.detection.edge_detector import FORMAT_KEY, KINDS, MIN_SCORE_KEY, STRIDES_KEY, decode, find_faces
 from edgeface.runtime.providers.session import _IDENTITY_NETWORK
-from edgeface.training.detection.metrics import TorchDetector
 
 TINY = DetectorShape(widths=(4, 4, 8, 8, 8), depths=(1, 0, 0), neck=8)
 

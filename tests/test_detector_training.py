@@ -5,6 +5,8 @@ import io
 import json
 import math
 import tarfile
+from dataclasses import asdict
+from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -15,20 +17,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeface.data.detection import Labelled, open_detection_set
 from edgeface.errors import CheckpointError, ConfigError, DataError, TrainingError
+from edgeface.evaluation.detection import TorchDetector, evaluate_detector, match
 from edgeface.images import encode_image
 from edgeface.models.detector import STRIDES, DetectorShape, FaceDetector, Level
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
 from edgeface.runtime.detection.detector import FixedDetector
-from edgeface.training.detection import loop
+from edgeface.training.config import load_config
+from edgeface.training.detection import augment, loop
 from edgeface.training.detection.augment import training_picture
-from edgeface.training.detection.data import Labelled, open_detection_set
+from edgeface.training.detection.checkpoint import load_detector
+from edgeface.training.detection.config import DetectorConfig, load_detector_config
 from edgeface.training.detection.geometry import MIRRORED, move, move_boxes, move_landmarks, placement, squeeze
 from edgeface.training.detection.loop import DetectorProgress, make_batch, make_targets, train_detector
 from edgeface.training.detection.loss import (
     CENTRAL,
     FACE_RANGES,
     IGNORED,
+    LEGIBLE_SIDE,
     NEGATIVE,
     RADIUS,
     Targets,
@@ -37,8 +44,6 @@ from edgeface.training.detection.loss import (
     detection_loss,
     overlaps,
 )
-from edgeface.training.detection.metrics import TorchDetector, evaluate_detector, match
-from edgeface.training.detection.run import DetectorConfig, configure, load_detector
 from edgeface.training.detection.scenes import drawn_scenes
 
 TINY = DetectorShape(widths=(8, 8, 16, 16, 16), depths=(1, 1, 1), neck=16)
@@ -137,6 +142,63 @@ def test_a_training_picture_depends_on_its_generator_alone():
     np.testing.assert_array_equal(first.boxes, second.boxes)
     assert first.image.shape == (128, 128, 3) and not np.array_equal(first.image, other.image)
     assert len(first.boxes) == len(first.landmarks) == len(first.scores)
+
+
+def one_face(side=96):
+    """A picture with one bright face on a dark ground."""
+    face = labelled([[36, 36, 24, 24]], side=side)
+    face.image[36:60, 36:60] = 200
+    return face
+
+
+def test_training_pictures_show_every_size_angle_and_mirror_image_that_is_meant():
+    rng = np.random.default_rng(0)
+    face = one_face()
+    face.landmarks[0] = [[40, 40], [56, 40], [48, 48], [42, 54], [54, 54]]
+    sides, angles, mirrored = [], [], []
+    for _ in range(500):
+        picture = augment.random_tile(rng, face, np.zeros((192, 192, 3), np.uint8))
+        for box, points in zip(picture.boxes, picture.landmarks, strict=True):
+            sides.append(box[2:].max())
+            across, down = points[1] - points[0], points[3] + points[4] - points[0] - points[1]
+            angles.append(math.degrees(math.atan2(across[1], across[0])))
+            mirrored.append(across[0] * down[1] - across[1] * down[0] > 0)
+    assert min(sides) < 10 and max(sides) > 90  # zooms of 0.3 to 4, in both ways of drawing
+    assert max(map(abs, angles)) > 40
+    assert all(mirrored)  # whatever is mirrored, the left eye stays left and the mouth below
+
+
+def test_tiles_are_up_to_sixteen(monkeypatch):
+    tiles: list[list[tuple[int, ...]]] = []
+
+    def paste(rng, face, canvas):
+        tiles[-1].append(canvas.shape)
+        return Labelled(canvas, face.boxes, face.landmarks, face.scores)
+
+    monkeypatch.setattr(augment, "random_tile", paste)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        tiles.append([])
+        training_picture(rng, lambda _: one_face(), 96)
+    assert {len(shapes) for shapes in tiles} == {1, 4, 9, 16}
+    assert all(sum(h * w for h, w, _ in shapes) == 96 * 96 for shapes in tiles)
+
+
+def test_faces_are_covered_and_pictures_darkened_softened_and_noisy():
+    rng = np.random.default_rng(0)
+    covered = [np.any(augment.occlude(rng, one_face().image, one_face().boxes) != one_face().image) for _ in range(300)]
+    assert 0.06 < np.mean(covered) < 0.18  # OCCLUDED_SHARE, less what is hidden in the face's own colour
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    soft = augment._soften(stripes, 2.0)
+    assert soft.shape == stripes.shape and np.ptp(soft[:, 2:-2].astype(int)) <= 2 and abs(soft.mean() - 127.5) < 2
+    grey = np.full((48, 48, 3), 128, np.uint8)
+    taken = np.stack([augment.photograph(rng, grey) for _ in range(300)]).astype(float)
+    assert 0.03 < np.mean(taken.mean(axis=(1, 2, 3)) < 64) < 0.25  # in the dark
+    assert 0.1 < np.mean(taken.std(axis=(1, 2)).max(axis=1) > 1.5) < 0.4  # noise, some of it blurred away by JPEG
+    sharp = np.stack([augment.photograph(rng, stripes) for _ in range(300)]).astype(float)
+    contrast = np.abs(np.diff(sharp.mean(axis=3), axis=2)).mean(axis=(1, 2)) / np.maximum(sharp.mean(axis=(1, 2, 3)), 1)
+    assert 0.2 < np.mean(contrast < 0.7) < 0.6  # blurred, moved or softened
 
 
 # Assignment.
@@ -355,16 +417,17 @@ def folder(tmp_path):
     return data
 
 
-def config(folder, out, **changes):
-    values: dict[str, Any] = {
-        "steps": 4,
-        "batch": 2,
-        "side": 64,
-        "scenes": 3,
-        "checkpoint_every": 2,
-        "shape": TINY,
-    } | changes
-    return DetectorConfig(folder, out, **values)
+def config(folder, **changes):
+    """A tiny run; `changes` are of any section."""
+    values: dict[str, dict[str, Any]] = {
+        "data": {"path": str(folder), "scenes": 3},
+        "model": asdict(TINY),
+        "optimizer": {},
+        "run": {"steps": 4, "batch_size": 2, "side": 64, "checkpoint_steps": 2},
+    }
+    for section, table in DetectorConfig().to_dict().items():
+        values[section] |= {name: changes[name] for name in changes if name in table}
+    return DetectorConfig.from_dict(values)
 
 
 def test_the_set_reads_what_was_written(folder):
@@ -422,7 +485,7 @@ def test_missing_data_is_reported(folder):
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypatch):
     seen: list[DetectorProgress] = []
-    scores = train_detector(config(folder, tmp_path / "whole"), seen.append)
+    scores = train_detector(config(folder), tmp_path / "whole", seen.append)
     assert [progress.step for progress in seen] == [4] and scores.pictures == 4
 
     calls = []
@@ -435,12 +498,12 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypa
 
     monkeypatch.setattr(loop, "make_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_detector(config(folder, tmp_path / "parts"))
+        train_detector(config(folder), tmp_path / "parts")
     assert load_detector(tmp_path / "parts")[1].step == 2
-    train_detector(config(folder, tmp_path / "parts"), resume=True)
+    train_detector(config(folder), tmp_path / "parts", resume=True)
     whole, info = load_detector(tmp_path / "whole")
     parts, _ = load_detector(tmp_path / "parts" / "checkpoint")
-    assert info.step == 4 and info.shape == TINY and info.scores == scores
+    assert info.step == 4 and info.config.model == TINY and info.scores == scores
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], tensor, msg=name)
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
@@ -448,8 +511,8 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypa
 
 
 def test_a_run_may_begin_with_trained_weights(folder, tmp_path):
-    train_detector(config(folder, tmp_path / "first", steps=2))
-    train_detector(config(folder, tmp_path / "second", steps=1, start=tmp_path / "first", learning_rate=0.0))
+    train_detector(config(folder, steps=2), tmp_path / "first")
+    train_detector(config(folder, steps=1, start=str(tmp_path / "first"), lr=0.0), tmp_path / "second")
     first, second = (load_detector(tmp_path / name)[0].state_dict() for name in ("first", "second"))
     for name, tensor in first.items():
         if name.endswith(("weight", "bias")):
@@ -457,34 +520,112 @@ def test_a_run_may_begin_with_trained_weights(folder, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
-    with pytest.raises(TrainingError, match="learning_rate"):
-        train_detector(config(folder, tmp_path / "run", steps=20, learning_rate=1e30, warmup_steps=1))
+    with pytest.raises(TrainingError, match=r"optimizer\.lr"):
+        train_detector(config(folder, steps=20, lr=1e30, warmup_steps=1), tmp_path / "run")
 
 
 def test_broken_checkpoints_are_reported(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no detector checkpoint"):
         load_detector(tmp_path)
-    train_detector(config(folder, tmp_path / "run", steps=1))
+    train_detector(config(folder, steps=1), tmp_path / "run")
     weights = tmp_path / "run" / "checkpoint" / "detector.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="broken"):
         load_detector(tmp_path / "run")
     with pytest.raises(CheckpointError):
-        train_detector(config(folder, tmp_path / "run"), resume=True)
+        train_detector(config(folder), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("wrong", [{"side": 100}, {"steps": 0}, {"scene_share": 2.0}])
-def test_the_configuration_is_checked(folder, tmp_path, wrong):
+@pytest.mark.parametrize("wrong", [{"side": 100}, {"side": 32}, {"steps": 0}, {"scene_share": 2.0}, {"scenes": 0}])
+def test_the_configuration_is_checked(folder, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        config(folder, tmp_path, **wrong)
+        config(folder, **wrong)
 
 
-def test_overrides_are_typed(tmp_path):
-    made = configure(tmp_path, tmp_path, ["steps=12", "learning_rate=1e-3"])
-    assert (made.steps, made.learning_rate) == (12, 1e-3)
-    for wrong in ("steps=many", "shape=1", "steps"):
-        with pytest.raises(ConfigError):
-            configure(tmp_path, tmp_path, [wrong])
+def test_a_run_is_not_resumed_with_other_settings(folder, tmp_path):
+    train_detector(config(folder, steps=2), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"run\.steps = 2, not 4"):
+        train_detector(config(folder), tmp_path / "run", resume=True)
+    train_detector(config(folder, steps=2, threads=1), tmp_path / "run", resume=True)  # decides nothing
+
+
+def test_a_run_does_not_begin_with_another_shape(folder, tmp_path):
+    train_detector(config(folder, steps=1), tmp_path / "first")
+    with pytest.raises(ConfigError, match="another shape"):
+        train_detector(config(folder, neck=24, start=str(tmp_path / "first")), tmp_path / "second")
+
+
+def test_the_recipe_is_read_and_overridden(tmp_path):
+    (tmp_path / "a.toml").write_text("[run]\nsteps = 12\nseed = 5\n")
+    made = load_detector_config(tmp_path / "a.toml", ["run.seed=6", "model.widths=[8, 8, 8, 8, 8]"])
+    assert (made.run.steps, made.run.seed, made.model.widths) == (12, 6, (8, 8, 8, 8, 8))
+    assert DetectorConfig.from_dict(made.to_dict()) == made
+    text = (resources.files("edgeface.training") / "recipes" / "detector.toml").read_text()
+    assert all(f"# {word}:" in text for word in ("Data", "Hardware", "Time", "Reaches"))
+    for wrong, message in (
+        ("run.steps=many", "should be int"),
+        ("steps=1", "nearest: run.steps"),
+        ("model.widths=[1]", "an array of 5"),
+        ("run.steps", "has no value"),
+        ("loss.name=arcface", "the sections are data"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_detector_config(overrides=[wrong])
+    with pytest.raises(ConfigError, match="is for --task embed"):
+        load_detector_config(recipe="demo")
+    with pytest.raises(ConfigError, match="is for --task detect"):
+        load_config(recipe="detector")
+
+
+def test_pictures_without_faces_and_faces_without_landmarks_are_trained_on(folder, tmp_path):
+    records = [json.loads(line) for line in (folder / "detect.jsonl").read_text().splitlines()]
+    first, second = [r for r in records if r["split"] == "train" and len(r["faces"]) >= 1][:2]
+    faces = sum(len(r["faces"]) for r in records if r["split"] == "train")
+    gone, bare = len(first["faces"]), len(second["faces"])
+    del first["faces"]
+    for face in second["faces"]:
+        del face["landmarks"]
+    del second["faces"][0]["score"]
+    (folder / "detect.jsonl").write_text("\n".join(map(json.dumps, records)))
+    census = open_detection_set(folder, "train").census
+    assert (census.bare, census.taught, census.unsure) == (bare, faces - gone, 0)
+    assert census.pictures == 6 and census.empty >= 1
+    told: list[str] = []
+    scores = train_detector(config(folder, scene_share=0.0), tmp_path / "run", tell=told.append)
+    assert told == [str(census)] and f"{bare} of them without landmarks" in told[0]
+    for name, tensor in load_detector(tmp_path / "run")[0].state_dict().items():
+        assert torch.isfinite(tensor).all(), name
+    assert scores.pictures == 4
+
+
+def test_landmarks_of_small_faces_count_less():
+    torch.manual_seed(0)
+    levels = FaceDetector(TINY).eval()(torch.zeros(1, 3, 128, 128))
+    picture = labelled([[8, 8, 12, 12], [60, 60, 44, 44]], side=128)
+    losses, weights = [], []
+    for row in range(2):
+        alone = labelled(picture.boxes[[row]], side=128)
+        losses.append(detection_loss(levels, make_targets([alone])).landmark.item())
+        cells = int((make_targets([picture]).labels == row).sum())
+        assert cells == int((make_targets([alone]).labels == 0).sum())
+        weights.append(cells * min(1.0, picture.boxes[row, 2] / LEGIBLE_SIDE))
+    both = detection_loss(levels, make_targets([picture])).landmark.item()
+    assert both == pytest.approx(np.average(losses, weights=weights), rel=1e-4)
+
+
+def test_faces_without_landmarks_count_in_the_other_losses_alone():
+    picture = labelled([[8, 8, 40, 40], [80, 80, 40, 40]], side=128)
+    both = detection_loss(FaceDetector(TINY).eval()(torch.zeros(1, 3, 128, 128)), make_targets([picture]))
+    torch.manual_seed(0)
+    network = FaceDetector(TINY).eval()
+    picture.landmarks[1] = np.nan
+    one = detection_loss(network(torch.zeros(1, 3, 128, 128)), make_targets([picture]))
+    bare = labelled([[8, 8, 40, 40]], side=128)
+    alone = detection_loss(network(torch.zeros(1, 3, 128, 128)), make_targets([bare]))
+    torch.testing.assert_close(one.landmark, alone.landmark)
+    assert torch.isfinite(one.total) and both.score > 0
+    one.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
 def test_the_network_sees_as_many_cells_as_are_taught():
@@ -495,7 +636,7 @@ def test_the_network_sees_as_many_cells_as_are_taught():
 
 
 def test_the_network_is_small():
-    assert sum(p.numel() for p in FaceDetector().parameters()) <= 400_000
+    assert sum(p.numel() for p in FaceDetector().parameters()) <= 410_000
 
 
 def test_the_torch_detector_leaves_pictures_of_any_size_alone():

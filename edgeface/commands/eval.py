@@ -1,11 +1,11 @@
-"""`edgeface eval`: how well does a model tell people apart?"""
+"""`edgeface eval`: how well does a model tell people apart? Of detectors in `edgeface.commands.detection`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeface.commands import console
+from edgeface.commands import console, detection
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def eval_command(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="Run folder, checkpoint, ONNX file, bundle, or 'default'.")],
     *,
+    task: opt.Task = "embed",
     data: opt.Data = None,
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
@@ -36,6 +38,7 @@ def eval_command(
     against_provider: Annotated[str | None, typer.Option(help="Provider of the other, or of the same model.")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals, 100 or more; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="For drawing the bootstrap and a search.")] = 0,
+    max_side: opt.MaxSide = 640,
     precision: opt.Precision = "auto",
     provider: opt.Provider = "auto",
     threads: opt.Threads = 0,
@@ -52,6 +55,9 @@ def eval_command(
 ) -> None:
     """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW, and how sure it is.
 
+    With --task detect it measures a face detector instead: recall, average precision and landmark errors on a folder
+    of detect.jsonl and detect-SPLIT.tar.
+
     The preprocessing options are for foreign networks: they hold for MODEL, and for --against if that is an ONNX file.
 
     Examples:
@@ -61,7 +67,14 @@ def eval_command(
       edgeface eval my.bundle --data lfw/ --precision fp32 --against-precision int8
 
       edgeface eval my.bundle --data faces/ --identify drawn --labels groups.csv --fmr 1e-2
+
+      edgeface eval detector.onnx --task detect --data pictures/ --against yunet.onnx
     """
+    if opt.is_detect(task):
+        opt.refuse_foreign(context, task, detection.EVAL_OPTIONS)
+        detection.evaluate(model, data, split or "val", max_side, against, as_json=as_json, quiet=quiet)
+        return
+    opt.refuse_foreign(context, task, opt.all_but(context, "max_side"))
     from edgeface.commands.labelled import foreign_preprocessing, open_named, open_plan
     from edgeface.errors import ConfigError
     from edgeface.evaluation.assessment import assess

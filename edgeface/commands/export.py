@@ -1,4 +1,4 @@
-"""`edgeface export`: a network and faces in, a bundle out."""
+"""`edgeface export`: a network and faces in, a bundle out; of detectors in `edgeface.commands.detection`."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from edgeface.commands import console
+from edgeface.commands import console, detection
 from edgeface.commands import options as opt
 
 
 def export_command(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; leave out with --onnx.")] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
-    calibration: Annotated[str, typer.Option(help="Aligned faces that fix the int8 ranges; as --data.")],
+    task: Annotated[
+        str | None, typer.Option(help="What the network is for, embed or detect [default: as the run folder says].")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Bundle folder to write; of a detector the .onnx file.")],
+    calibration: Annotated[
+        str, typer.Option(help="Aligned faces that fix the int8 ranges, as --data; for a detector its training folder.")
+    ],
     precision: Annotated[str, typer.Option(help="Any of fp32, fp16, int8, with commas.")] = "fp32,int8",
     calibration_images: Annotated[int, typer.Option(min=16, help="How many of them to use.")] = 200,
     calibration_split: Annotated[str | None, typer.Option(help="Part of --calibration.")] = None,
@@ -32,7 +38,11 @@ def export_command(
         ),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Points of TAR at the strictest --fmr that int8 may lose on --data.")
+        float | None,
+        typer.Option(
+            help="Points of TAR at the strictest --fmr that int8 may lose on --data; of a detector points of recall "
+            "[default: 0.5]."
+        ),
     ] = None,
     max_latency: Annotated[float | None, typer.Option(help="Milliseconds of int8 for a face, one thread.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Size of the int8 file.")] = None,
@@ -44,6 +54,11 @@ def export_command(
         typer.Option(
             help="Epochs to train int8 towards the original's embeddings, on calibration faces [default: none]."
         ),
+    ] = None,
+    max_side: opt.MaxSide = 640,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Score that a detector advises [default: where one picture in twenty has a false face]."),
     ] = None,
     data: opt.Data = None,
     pairs: opt.PairsFile = None,
@@ -73,6 +88,9 @@ def export_command(
 ) -> None:
     """Strip the loss head, export to ONNX, quantize, measure and write a bundle.
 
+    A run of `edgeface train --task detect` becomes an ONNX file, in two precisions with the precision in its name;
+    int8 is checked against fp32 on the val split of --data, or of --calibration.
+
     Accuracy and thresholds are measured on --data; without it, on the labelled people of --calibration.
 
     Examples:
@@ -81,7 +99,31 @@ def export_command(
 
       edgeface export --onnx net.onnx --input-layout nchw --channel-order rgb --mean 127.5 --scale 0.0078125
       --calibration faces/ --data lfw/ --out net.bundle
+
+      edgeface export runs/detector --out detector.onnx --calibration pictures/ --precision int8
     """
+    if _is_detect(task, model):
+        opt.refuse_foreign(context, "detect", detection.EXPORT_OPTIONS)
+        asked = detection.DetectorExport(
+            model=_run_folder(model),
+            out=out,
+            calibration=calibration,
+            calibration_split=calibration_split or "train",
+            calibration_images=calibration_images,
+            calibration_method=calibration_method,
+            precisions=console.comma_list(precision),
+            target=target,
+            data=data or calibration,
+            split=split or "val",
+            max_side=max_side,
+            max_drop=max_drop,
+            min_score=min_score,
+            opset=opset,
+            seed=seed,
+        )
+        detection.export(asked, as_json=as_json, quiet=quiet)
+        return
+    opt.refuse_foreign(context, "embed", opt.all_but(context, "max_side", "min_score"))
     from edgeface.commands.labelled import foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
     from edgeface.errors import ConfigError, DataError
@@ -181,6 +223,25 @@ def export_command(
             f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
         )
     typer.echo(f"bundle: {out}")
+
+
+def _is_detect(task: str | None, model: Path | None) -> bool:
+    """Whether a detector is to be exported: as --task says, or else what the run folder holds."""
+    if task is not None:
+        return opt.is_detect(task)
+    if model is None or not model.is_dir():
+        return False
+    from edgeface.training.detection.checkpoint import is_detector
+
+    return is_detector(model)
+
+
+def _run_folder(model: Path | None) -> Path:
+    from edgeface.errors import ConfigError
+
+    if model is None:
+        raise ConfigError("export --task detect takes the run folder of `edgeface train --task detect`")
+    return model
 
 
 def _detector(choice: str) -> bytes | None:

@@ -1,5 +1,6 @@
 """Options that several commands share, worded once."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated
 
@@ -115,3 +116,45 @@ OutputTransform = Annotated[
         "become ((e - share * mean) @ basis) * scale, normalised."
     ),
 ]
+MaxSide = Annotated[
+    int, typer.Option(min=32, help="Of a detector: pictures are shrunk until their longest side is this, in pixels.")
+]
+Task = Annotated[str, typer.Option(help="What the network is for: embed faces, or detect them.")]
+
+
+def is_detect(task: str) -> bool:
+    """Whether `--task` says detect.
+
+    Raises:
+        UnknownNameError: it says neither that nor embed.
+    """
+    from edgeface.errors import UnknownNameError
+
+    tasks = ("embed", "detect")
+    if task not in tasks:
+        raise UnknownNameError("task", task, tasks)
+    return task == "detect"
+
+
+def refuse_foreign(context: typer.Context, task: str, own: Container[str]) -> None:
+    """Refuse options on the command line that mean nothing to a task.
+
+    Args:
+        context: of the command.
+        task: as `--task` takes it.
+        own: names of the parameters that it knows.
+
+    Raises:
+        ConfigError: there is another one.
+    """
+    from edgeface.errors import ConfigError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in own:
+            raise ConfigError(f"{parameter.opts[0]} means nothing to --task {task}; leave it out")
+
+
+def all_but(context: typer.Context, *names: str) -> frozenset[str]:
+    """Return the names of all parameters of a command but some, for `refuse_foreign`."""
+    return frozenset(parameter.name or "" for parameter in context.command.params) - frozenset(names)

@@ -1,4 +1,4 @@
-"""`edgeface train`: photographs in, a run folder out."""
+"""`edgeface train`: photographs in, a run folder out; of detectors in `edgeface.commands.detection`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeface.commands import console
+from edgeface.commands import console, detection
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train_command(
+    context: typer.Context,
     *,
+    task: opt.Task = "embed",
     data: opt.Data = None,
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/latest"),
     recipe: Annotated[str, typer.Option(help="Settings that come with edgeface; an unknown name lists them.")] = "",
@@ -23,7 +25,7 @@ def train_command(
     model: Annotated[str | None, typer.Option(help="Network, such as mobilefacenet or resnet-edge.")] = None,
     loss: Annotated[str | None, typer.Option(help="Loss, such as arcface, adaface or triplet.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the faces.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Faces in a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Faces or pictures in a step.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: optimizer.lr=1e-3.")] = None,
     val_data: Annotated[
         str | None, typer.Option(help="Validate on these aligned faces instead of people held out from --data.")
@@ -40,8 +42,20 @@ def train_command(
     --resume and ends as if it had not been, also with another --nproc. On several machines, start
     `torchrun ... -m edgeface train ...` on each.
 
-    Example: edgeface train --data faces/ --model mobilefacenet --loss arcface --epochs 20 --out runs/a
+    With --task detect it trains a face detector instead, on a folder of detect.jsonl, detect-train.tar and
+    detect-val.tar.
+
+    Examples:
+
+      edgeface train --data faces/ --model mobilefacenet --loss arcface --epochs 20 --out runs/a
+
+      edgeface train --task detect --data pictures/ --out runs/detector
     """
+    if opt.is_detect(task):
+        opt.refuse_foreign(context, task, detection.TRAIN_OPTIONS)
+        options = detection.load_settings(config, set_ or (), recipe, data, batch_size)
+        detection.train(options, out, resume=resume, as_json=as_json, quiet=quiet)
+        return
     from edgeface.errors import ConfigError
     from edgeface.training.config import load_config
     from edgeface.training.processes import is_one_of_many

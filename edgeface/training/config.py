@@ -1,15 +1,8 @@
 """What a training run does, read from TOML and `key=value` overrides, with every key and type checked."""
 
-import difflib
-import math
-import tomllib
-import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
 from typing import Any, Final, Literal
 
 from edgeface.data.augment import AugmentConfig
@@ -17,6 +10,7 @@ from edgeface.errors import ConfigError, UnknownNameError
 from edgeface.losses import LOSSES
 from edgeface.losses.config import LossConfig as LossConfig
 from edgeface.models import MODELS
+from edgeface.training.settings import differences, from_tables, read_settings
 
 PLACES: Final = frozenset({"data.path", "data.workers", "teacher.path", "teacher.transform"})
 """Keys that say where the data lies and how it is read, not what it is: they may differ within a run."""
@@ -185,23 +179,7 @@ class TrainConfig:
         Raises:
             ConfigError: an unknown key, a value of the wrong type or out of range.
         """
-        sections = {f.name: f.type for f in fields(cls)}
-        built: dict[str, Any] = {}
-        for section, table in values.items():
-            kind = sections.get(section)
-            if kind is None or not isinstance(kind, type) or not is_dataclass(kind):
-                inner = next(iter(table), "") if isinstance(table, Mapping) else ""
-                raise _unknown(f"{section}.{inner}" if inner else section, source)
-            if not isinstance(table, Mapping):
-                raise ConfigError(f"{section} in {source} is {table!r}; it should be a table of keys")
-            hints = typing.get_type_hints(kind)
-            for key in table:
-                if key not in hints:
-                    raise _unknown(f"{section}.{key}", source)
-            built[section] = kind(
-                **{key: _typed(f"{section}.{key}", value, hints[key]) for key, value in table.items()}
-            )
-        return cls(**built)
+        return from_tables(cls, values, source)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return nested tables of plain values, as `from_dict` takes them."""
@@ -220,30 +198,7 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = (), recipe:
         ConfigError: a file that cannot be read, an unknown key, a value of the wrong type or out of range.
         UnknownNameError: there is no such recipe.
     """
-    values: dict[str, dict[str, Any]] = {}
-    source = "the overrides"
-    if recipe:
-        if recipe not in recipe_names():
-            raise UnknownNameError("recipe", recipe, recipe_names())
-        source = f"recipe {recipe}"
-        _merge(values, tomllib.loads((_recipes() / f"{recipe}.toml").read_text(encoding="utf-8")), source)
-    if path:
-        source = str(path)
-        try:
-            _merge(values, tomllib.loads(path.read_text(encoding="utf-8")), source)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not equals:
-            raise ConfigError(f"the override {override!r} has no value; write it as key=value, as run.epochs=20")
-        if not dot:
-            raise _unknown(section, "the overrides")
-        _merge(values, {section: {name: _value(text.strip())}}, "the overrides")
-    return TrainConfig.from_dict(values, source)
+    return read_settings(TrainConfig, "embed", path, overrides, recipe)
 
 
 def changed_keys(
@@ -253,60 +208,4 @@ def changed_keys(
 
     What `old` does not know yet had its default.
     """
-    before, after = _flat(TrainConfig().to_dict()) | _flat(old), _flat(new)
-    return [(k, before.get(k), v) for k, v in after.items() if k not in PLACES and v != before.get(k)]
-
-
-def recipe_names() -> tuple[str, ...]:
-    """Return the names of the recipes that come with the package."""
-    return tuple(sorted(f.name.removesuffix(".toml") for f in _recipes().iterdir() if f.name.endswith(".toml")))
-
-
-def _recipes() -> Traversable:
-    return resources.files("edgeface.training") / "recipes"
-
-
-def _merge(values: dict[str, dict[str, Any]], more: Mapping[str, Any], source: str) -> None:
-    for section, table in more.items():
-        if not isinstance(table, Mapping):
-            raise _unknown(section, source)
-        values.setdefault(section, {}).update(table)
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a word or a path without quotes
-
-
-def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """Return `value` if it is of the type that `hint` says; an integer will do for a float."""
-    if typing.get_origin(hint) is UnionType:  # X | None, where None is "not set"
-        return None if value is None else _typed(key, value, typing.get_args(hint)[0])
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ConfigError(f"{key} = {value!r} is not a choice; use one of: {', '.join(choices)}")
-        return value
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:  # bool is not an int here
-        raise ConfigError(f"{key} = {value!r} is of type {type(value).__name__}; it should be {hint.__name__}")
-    if hint is float and not math.isfinite(value):
-        raise ConfigError(f"{key} = {value} is not finite; give a number")
-    return value
-
-
-def _unknown(key: str, source: str) -> ConfigError:
-    known = [f"{section.name}.{f.name}" for section in fields(TrainConfig) for f in fields(section.type)]  # type: ignore[arg-type]
-    last = key.rpartition(".")[2]
-    same = [k for k in known if k.endswith(f".{last}")]
-    near = list(dict.fromkeys([*same, *difflib.get_close_matches(key, known, n=3, cutoff=0.5)]))[:3]
-    sections = [section.name for section in fields(TrainConfig)]
-    hint = f"nearest: {', '.join(near)}" if near else f"the sections are {', '.join(sections)}"
-    return ConfigError(f"unknown config key {key!r} in {source}; {hint}")
+    return differences(TrainConfig().to_dict(), old, new, PLACES)

@@ -1,4 +1,4 @@
-"""Static int8 quantization of an embedder, in the form that the target runs fast."""
+"""Static int8 quantization of an embedder or a detector, in the form that the target runs fast."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -24,14 +24,14 @@ EQUALIZATION_FACES: Final = 128
 
 
 class Quantizer:
-    """Quantizes one embedder for one target, in as many ways as asked: the activations are watched only once.
+    """Quantizes one network for one target, in as many ways as asked: the activations are watched only once.
 
     Only the backbone becomes int8; preprocessing and the L2 norm stay in float. Scales are equalised across
     neighbouring layers first, and biases make up for what rounding the weights shifts.
 
     Args:
-        model: an embedder that meets the contract, float32.
-        faces: (N, 112, 112, 3) uint8 RGB aligned faces that fix the activation ranges, N >= 16.
+        model: an embedder that meets the contract, float32, or a detector of fixed size.
+        faces: (N, 112, 112, 3) uint8 RGB aligned faces that fix the activation ranges, N >= 16; of a detector frames.
         target: the processor it is for.
         method: from the values of an activation to its range; a key of `export.quantization.ranges.METHODS`.
 

@@ -1,6 +1,6 @@
 """The values that activations take over calibration faces, and the ranges that quantization gives them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ import onnx
 
 from edgeface.errors import ExportError
 from edgeface.export.cleaning import serialize
-from edgeface.runtime.providers.session import open_session
+from edgeface.runtime.providers.session import Session, open_session
 
 BINS: Final = 8192
 """Bins of a histogram over [-limit, limit): at least 16 for each step of an 8-bit range."""
@@ -157,9 +157,9 @@ def collect_activations(model: onnx.ModelProto, tensors: Sequence[str], faces: n
     """Run faces through a network and watch float32 tensors of it; memory does not grow with their number.
 
     Args:
-        model: an embedder that meets the contract.
+        model: an embedder that meets the contract, or a detector of fixed size.
         tensors: names of what to watch.
-        faces: (N, 112, 112, 3) uint8 RGB, N >= 16.
+        faces: (N, 112, 112, 3) uint8 RGB, N >= 16; of a detector (N, H, W, 3) frames.
 
     Raises:
         ExportError: too few faces, or an activation is not finite.
@@ -169,8 +169,8 @@ def collect_activations(model: onnx.ModelProto, tensors: Sequence[str], faces: n
     places = {output.name: index for index, output in enumerate(session.outputs)}
     histograms = {name: Histogram() for name in tensors}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    for start in range(0, len(faces), CHUNK):
-        results = session.run({session.inputs[0].name: faces[start : start + CHUNK]})
+    for chunk in _chunks(session, faces):
+        results = session.run({session.inputs[0].name: chunk})
         for name in tensors:
             values = results[places[name]]
             histograms[name].add(values)
@@ -202,12 +202,20 @@ def channel_reaches(
     session = open_session(serialize(with_outputs(model, tensors)), provider="cpu", threads=0, name="calibration")
     places = {output.name: index for index, output in enumerate(session.outputs)}
     reaches: dict[str, npt.NDArray[np.float32]] = {}
-    for start in range(0, len(faces), CHUNK):
-        results = session.run({session.inputs[0].name: faces[start : start + CHUNK]})
+    for chunk in _chunks(session, faces):
+        results = session.run({session.inputs[0].name: chunk})
         for name in tensors:
             reach = np.abs(results[places[name]]).max(axis=(0, 2, 3))
             reaches[name] = np.maximum(reaches[name], reach) if name in reaches else reach
     return reaches
+
+
+def _chunks(session: Session, pictures: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Cut pictures (N, H, W, 3) into as many as a network takes at once, which of a detector is one."""
+    batch = session.inputs[0].shape[0]
+    size = batch if isinstance(batch, int) else CHUNK
+    for start in range(0, len(pictures), size):
+        yield pictures[start : start + size]
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.training.detection.data import Labelled
+from edgeface.data.detection import Labelled
 from edgeface.training.detection.geometry import move, placement, squeeze
 
 Generator = np.random.Generator
 Image = npt.NDArray[np.uint8]
 
-MOSAIC_SHARES: Final = (0.45, 0.35, 0.2)
-"""How often a training picture is made of 1, 2 x 2 or 3 x 3 pictures: more means more and smaller faces."""
+MOSAIC_SHARES: Final = (0.4, 0.32, 0.18, 0.1)
+"""How often a training picture is made of 1, 2 x 2, 3 x 3 or 4 x 4 pictures: more means more and smaller faces."""
 
 SMALLEST_FACE: Final = 9.0
 """Faces are drawn from this side in pixels, equally often in each octave, ..."""
@@ -24,8 +24,11 @@ SMALLEST_FACE: Final = 9.0
 LARGEST_FACE: Final = 1.3
 """... up to this share of the tile's side, ..."""
 
-ZOOM: Final = (0.04, 3.0)
+ZOOM: Final = (0.04, 4.0)
 """... as far as this range of zoom allows."""
+
+BACKGROUND_ZOOM: Final = (0.3, 4.0)
+"""Zoom of tiles that are cut without regard to where the faces are, equally often in each octave."""
 
 MAX_TURN_RAD: Final = math.radians(45)
 BACKGROUND_SHARE: Final = 0.3
@@ -34,6 +37,10 @@ BACKGROUND_SHARE: Final = 0.3
 SQUEEZED_SHARE: Final = 0.3
 SQUEEZE: Final = (0.65, 1.1)
 """So many tiles are drawn narrower or wider by this factor, as faces become that turn away."""
+
+SOFT_SHARE: Final = 0.12
+SOFT: Final = (1.3, 2.6)
+"""So many pictures are shrunk by this factor and enlarged again: small faces in a video are no shrunk portraits."""
 
 OCCLUDED_SHARE: Final = 0.12
 """How often a face is covered in part."""
@@ -94,7 +101,7 @@ def random_tile(rng: Generator, labelled: Labelled, canvas: Image) -> Labelled:
         half = min(scale * max(w, h) / 2, width / 2, height / 2) * rng.uniform(0.3, 1.0)  # below 1 some are cut
         centre, target = (x + w / 2, y + h / 2), (rng.uniform(half, width - half), rng.uniform(half, height - half))
     else:
-        scale = math.exp(rng.uniform(math.log(0.4), math.log(2.0)))
+        scale = math.exp(rng.uniform(math.log(BACKGROUND_ZOOM[0]), math.log(BACKGROUND_ZOOM[1])))
         centre, target = (rng.uniform(0, columns), rng.uniform(0, rows)), (width / 2, height / 2)
     angle_rad = rng.uniform(-MAX_TURN_RAD, MAX_TURN_RAD) if rng.random() < 0.4 else rng.normal(0, math.radians(6))
     matrix = placement(centre, target, scale, angle_rad, bool(rng.random() < 0.5))
@@ -131,6 +138,8 @@ def photograph(rng: Generator, image: Image) -> Image:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
     elif chance < 0.2:
         image = _motion(rng, image)
+    if rng.random() < SOFT_SHARE:
+        image = _soften(image, rng.uniform(*SOFT))
     if rng.random() < 0.15:
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 14))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
@@ -150,6 +159,14 @@ def _light(rng: Generator, image: Image) -> Image:
     table = np.clip((levels * gain + rng.normal(0, 0.06)) * 255, 0, 255).astype(np.uint8)  # (256, 3)
     lit: Image = cv2.LUT(image, table[:, None, :].reshape(256, 1, 3))
     return lit
+
+
+def _soften(image: Image, factor: float) -> Image:
+    """Take away the detail that a picture `factor` times smaller lacks."""
+    height, width = image.shape[:2]
+    small_wh = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(image, small_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _motion(rng: Generator, image: Image) -> Image:

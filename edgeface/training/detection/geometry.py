@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.training.detection.data import SURE_SCORE, Labelled
+from edgeface.data.detection import SURE_SCORE, Labelled
 
 MIRRORED: Final = (1, 0, 2, 4, 3)
 """Order of the five landmarks in a mirror image: the left eye becomes the right one."""

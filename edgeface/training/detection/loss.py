@@ -27,9 +27,13 @@ FOCUS: Final = 2.0
 
 SCORE_WEIGHT: Final = 2.0
 BOX_WEIGHT: Final = 2.0
-LANDMARK_WEIGHT: Final = 10.0
-LANDMARK_BETA: Final = 0.02
+LANDMARK_WEIGHT: Final = 25.0
+LANDMARK_BETA: Final = 0.01
 """Landmark errors below this share of the face's side count squared, larger ones linearly."""
+
+LEGIBLE_SIDE: Final = 40.0
+"""Landmarks of smaller faces count less, in proportion to the side in pixels: there is little to see, in mosaics they
+are many, and without this they would be most of what landmarks learn from."""
 
 
 class Targets(NamedTuple):
@@ -38,7 +42,7 @@ class Targets(NamedTuple):
     Attributes:
         labels: (N, A) int64, the row of the cell's face in `boxes`, or `NEGATIVE`, or `IGNORED`.
         boxes: (F, 4) float32 left, top, right, bottom in pixels, the faces of all pictures.
-        landmarks: (F, 10) float32 x0, y0, x1, y1, ... in pixels.
+        landmarks: (F, 10) float32 x0, y0, x1, y1, ... in pixels; NaN where a face has none.
     """
 
     labels: Tensor
@@ -109,7 +113,8 @@ def detection_loss(levels: tuple[Level, Level, Level], targets: Targets) -> Loss
     Scores: quality focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020, equation 2); the quality is
     the square root of the overlap of the predicted box with the face, so that the best box survives the
     suppression. Boxes: 1 - GIoU (Rezatofighi et al., CVPR 2019). Landmarks: smooth L1 in units of the face's
-    side. Each is the mean over the cells that learn a face (scores: sum over all cells, divided by their number).
+    side, over the faces that have any; see `LEGIBLE_SIDE`. Each is the mean over the cells that learn a face (scores:
+    sum over all cells, divided by their number).
 
     Args:
         levels: the network's output for N pictures.
@@ -132,7 +137,10 @@ def detection_loss(levels: tuple[Level, Level, Level], targets: Targets) -> Loss
         box = (1 - giou).mean()
         side = (wanted[:, 2:] - wanted[:, :2]).prod(dim=1, keepdim=True).sqrt()
         error = (centre.repeat(1, 5) + offsets - targets.landmarks[face]) / side
-        landmark = F.smooth_l1_loss(error, torch.zeros_like(error), beta=LANDMARK_BETA)
+        known = torch.isfinite(error).all(dim=1)  # a face may have no landmarks
+        weight = (side[known] / LEGIBLE_SIDE).clamp(max=1)
+        distance = F.smooth_l1_loss(error[known], torch.zeros_like(error[known]), reduction="none", beta=LANDMARK_BETA)
+        landmark = (distance * weight).sum() / (10 * weight.sum()).clamp(min=1e-6)
     else:
         box = landmark = sum((level.boxes.sum() + level.landmarks.sum()) * 0 for level in levels)  # type: ignore[assignment]
     counted = targets.labels != IGNORED

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from edgeface.data.detection import Labelled
 from edgeface.data.synthetic import Scene, scene
-from edgeface.training.detection.data import Labelled
 
 
 def drawn_scenes(count: int, seed: int) -> list[Labelled]:

@@ -1,4 +1,4 @@
-"""Labelled photographs and drawn scenes to train a face detector on."""
+"""Labelled photographs to train a face detector on, or to measure one."""
 
 import json
 import tarfile
@@ -17,6 +17,8 @@ SURE_SCORE: Final = 0.6
 """A face that its labeller gave less than this is neither taught nor held against the network."""
 
 
+NO_LANDMARKS: Final = [[np.nan] * 2] * 5
+
 CACHE_BYTES: Final = 1_500_000_000
 """So much memory goes to decoded pictures: decoding would take a quarter of the training time."""
 
@@ -32,7 +34,8 @@ class Labelled:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         boxes: (N, 4) float32 x, y, width, height in pixels, pixel centres at integers.
-        landmarks: (N, 5, 2) float32 (x, y) in pixels; left eye, right eye, nose, left and right mouth corner.
+        landmarks: (N, 5, 2) float32 (x, y) in pixels; left eye, right eye, nose, left and right mouth corner. NaN
+            where a face has none.
         scores: (N,) float32 in [0, 1], how sure the labeller was; below `SURE_SCORE` the face is left out of
             the loss.
     """
@@ -51,6 +54,31 @@ class Labelled:
         return self.scores >= SURE_SCORE
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What a labelled set is made of.
+
+    Attributes:
+        pictures: in all.
+        empty: of them, without a face.
+        taught: faces that their labeller was sure of.
+        unsure: faces that are left out, since it was not.
+        bare: taught faces without landmarks; they teach box and score alone.
+    """
+
+    pictures: int
+    empty: int
+    taught: int
+    unsure: int
+    bare: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pictures} pictures, {self.empty} of them without a face; {self.taught} faces to learn, "
+            f"{self.bare} of them without landmarks; {self.unsure} left out, their labeller being unsure"
+        )
+
+
 class DetectionSet:
     """One part of a labelled folder, its encoded pictures held in memory, and the decoded ones while they fit."""
 
@@ -63,6 +91,24 @@ class DetectionSet:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pictures' file names, in order."""
+        return tuple(record["file"] for record in self._records)
+
+    @property
+    def census(self) -> Census:
+        """What is in it."""
+        faces = [face for record in self._records for face in record["faces"]]
+        taught = [face for face in faces if face["score"] >= SURE_SCORE]
+        return Census(
+            pictures=len(self),
+            empty=sum(not record["faces"] for record in self._records),
+            taught=len(taught),
+            unsure=len(faces) - len(taught),
+            bare=sum(face["landmarks"] is None for face in taught),
+        )
 
     def draw(self, rng: np.random.Generator) -> Labelled:
         """Read a random picture; those with a face that looks aside or down come more often.
@@ -88,7 +134,7 @@ class DetectionSet:
         return Labelled(
             image,
             np.array([face["box"] for face in faces], np.float32).reshape(-1, 4),
-            np.array([face["landmarks"] for face in faces], np.float32).reshape(-1, 5, 2),
+            np.array([face["landmarks"] or NO_LANDMARKS for face in faces], np.float32).reshape(-1, 5, 2),
             np.array([face["score"] for face in faces], np.float32),
         )
 
@@ -96,8 +142,9 @@ class DetectionSet:
 def open_detection_set(folder: Path, split: str) -> DetectionSet:
     """Open one part of a folder of `detect.jsonl` and `detect-SPLIT.tar`.
 
-    Each line of `detect.jsonl` is {"file", "split", "width", "height", "faces": [{"box": [x, y, w, h], "score",
-    "landmarks": five [x, y]}]} in pixels of that file; the tar holds the files of one split.
+    Each line of `detect.jsonl` is {"file", "split", "faces": [{"box": [x, y, w, h], "score", "landmarks": five
+    [x, y]}]} in pixels of that file; the tar holds the files of one split. A picture without faces may leave out
+    `faces`, a face its `landmarks` and, if it is certain, its `score`.
 
     Args:
         folder: where both are.
@@ -133,18 +180,27 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
 
 def _turned(face: dict[str, Any]) -> float:
     """Return how far a face is turned, from 0 (frontal) to 1 (profile): its eyes move together."""
+    if face["score"] < SURE_SCORE or face["landmarks"] is None:
+        return 0.0
     left_eye, right_eye, _, left_mouth, right_mouth = np.array(face["landmarks"], np.float64)
     across = float(np.linalg.norm(right_eye - left_eye))
     down = float(np.linalg.norm((left_mouth + right_mouth - left_eye - right_eye) / 2))
-    return float(np.clip(1 - across / max(down, 1e-6), 0, 1)) if face["score"] >= SURE_SCORE else 0.0
+    return float(np.clip(1 - across / max(down, 1e-6), 0, 1))
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    for face in record["faces"]:
-        numbers = [*face["box"], *(value for point in face["landmarks"] for value in point), face["score"]]
-        if len(numbers) != 15 or not np.all(np.isfinite(numbers)):
-            raise ValueError(f"a face needs a box of 4, five landmarks and a score, got {face}")
+    """Check a line, and name what it may leave out.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no labelled picture.
+    """
+    faces = []
+    for face in record.get("faces") or ():
+        landmarks, score = face.get("landmarks"), face.get("score", 1.0)
+        numbers = [*face["box"], *(value for point in landmarks or () for value in point), score]
+        if len(numbers) != (15 if landmarks else 5) or not np.all(np.isfinite(numbers)):
+            raise ValueError(f"a face needs a box of 4, five landmarks or none, and a score, got {face}")
         if min(face["box"][2:]) <= 0:
             raise ValueError(f"a box has width {face['box'][2]} and height {face['box'][3]}")
-    str(record["file"])
-    return record
+        faces.append({"box": face["box"], "landmarks": landmarks or None, "score": score})
+    return {"file": str(record["file"]), "faces": faces}

@@ -1,23 +1,26 @@
 """How well a detector finds the faces of a labelled set."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeface.data.detection import DetectionSet, Labelled
 from edgeface.errors import DataError
 from edgeface.models.detector import STRIDES, FaceDetector
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
-from edgeface.runtime.detection.detector import Detector
+from edgeface.runtime.detection.detector import Detector, open_detector
 from edgeface.runtime.detection.edge_detector import UNLIMITED, find_faces
-from edgeface.training.detection.data import Labelled
 
 CONFIDENT_SCORE: Final = 0.8
 MIN_FACE: Final = 24.0
 """Faces to be found: those that their labeller gave at least this score, this many pixels wide and high."""
+
+LOWEST_SCORE: Final = 0.05
+"""A detector is scored from here on up."""
 
 MATCHING_IOU: Final = 0.5
 FALSE_POSITIVES: Final = 0.05
@@ -35,7 +38,11 @@ class DetectorReport:
         min_score: the lowest score at which there are at most 0.05 false positives a picture.
         average_precision: area under precision over recall, in [0, 1].
         landmark_error: median over the found faces of the mean landmark distance, in distances between the eyes;
-            None if none was found.
+            None if none with landmarks was found.
+        landmark_bias: median of found minus labelled for each of the five landmarks, (x, y) in distances between the
+            eyes; a constant offset shows here. Empty without `landmark_error`.
+        landmark_spread: median distance from that bias, for each axis of each landmark.
+        advised: what it does at the score that it is used with, None if that is not known.
     """
 
     pictures: int
@@ -44,6 +51,24 @@ class DetectorReport:
     min_score: float
     average_precision: float
     landmark_error: float | None
+    landmark_bias: list[list[float]]
+    landmark_spread: list[list[float]]
+    advised: "Operation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a detector does at one score.
+
+    Attributes:
+        min_score: the score.
+        recall: share of the faces found, in [0, 1].
+        false_positives: a picture.
+    """
+
+    min_score: float
+    recall: float
+    false_positives: float
 
 
 class TorchDetector:
@@ -66,17 +91,41 @@ class TorchDetector:
         return [tensor[0].numpy() for level in levels for tensor in level]
 
 
-def evaluate_detector(detector: Detector, pictures: Iterable[Labelled]) -> DetectorReport:
-    """Score a detector; it should be run with a low `min_score`, such as 0.05, to see the whole curve.
+def evaluate_file(data: bytes, pictures: DetectionSet, max_side: int = 640, name: str = "detector") -> DetectorReport:
+    """Score an ONNX detector of any format that the runtime knows, on the CPU.
+
+    Args:
+        data: the file's bytes.
+        pictures: labelled.
+        max_side: larger pictures are shrunk to this, in pixels.
+        name: what to call it in an error.
+
+    Raises:
+        BundleError: it is no such detector.
+        DataError: as `evaluate_detector`.
+    """
+    detector = open_detector(data, provider="cpu", max_side=max_side, name=name)
+    advised = detector.settings.min_score
+    detector.settings = replace(detector.settings, min_score=LOWEST_SCORE)
+    return evaluate_detector(detector, (pictures.read(index) for index in range(len(pictures))), advised)
+
+
+def evaluate_detector(detector: Detector, pictures: Iterable[Labelled], advised: float | None = None) -> DetectorReport:
+    """Score a detector; it should be run with a low `min_score`, such as `LOWEST_SCORE`, to see the whole curve.
 
     A detection that meets a labelled face which need not be found counts neither for nor against.
+
+    Args:
+        detector: to score.
+        pictures: labelled.
+        advised: a score to state recall and false positives at.
 
     Raises:
         DataError: there is no picture, or no face that should be found.
     """
     scores: list[float] = []
     hits: list[bool] = []
-    errors: list[float] = []
+    offsets: list[npt.NDArray[np.float32]] = []
     faces = count = 0
     for labelled in pictures:
         found = detector.detect(labelled.image)
@@ -87,24 +136,35 @@ def evaluate_detector(detector: Detector, pictures: Iterable[Labelled]) -> Detec
                 scores.append(float(found.scores[row]))
                 hits.append(face != UNMATCHED)
                 if face != UNMATCHED:
-                    errors.append(landmark_error(found.landmarks[row], labelled.landmarks[face]))
+                    offsets.append(landmark_offsets(found.landmarks[row], labelled.landmarks[face]))
     if not faces:
         raise DataError(f"{count} pictures have no face that a detector should find; nothing can be measured")
-    order = np.argsort(-np.array(scores), kind="stable")
-    hit = np.array(hits, bool)[order]
-    true, false = np.cumsum(hit), np.cumsum(~hit)
+    score, hit = np.array(scores), np.array(hits, bool)
+    order = np.argsort(-score, kind="stable")
+    true, false = np.cumsum(hit[order]), np.cumsum(~hit[order])
     allowed = int(np.searchsorted(false, FALSE_POSITIVES * count, side="right"))  # so many of the best
     recall, precision = true / faces, true / np.maximum(true + false, 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     area = float(np.sum(np.diff(recall, prepend=0.0) * envelope))
-    found_errors = np.array(errors)[np.array(scores)[np.array(hits, bool)] >= _score(scores, order, allowed)]
+    min_score = float(score[order[allowed - 1]]) if allowed else 1.0
+    measured = np.array(offsets, np.float64).reshape(-1, 5, 2)[score[hit] >= min_score]
+    measured = measured[np.isfinite(measured).all(axis=(1, 2))]  # a labelled face may have no landmarks
+    bias = np.median(measured, axis=0) if len(measured) else np.zeros((0, 2))
+    spread = np.median(np.abs(measured - bias), axis=0) if len(measured) else np.zeros((0, 2))
+    operation = None
+    if advised is not None:
+        reached = score >= advised
+        operation = Operation(advised, float((reached & hit).sum()) / faces, float((reached & ~hit).sum()) / count)
     return DetectorReport(
         pictures=count,
         faces=faces,
         recall=float(recall[allowed - 1]) if allowed else 0.0,
-        min_score=_score(scores, order, allowed),
+        min_score=min_score,
         average_precision=area,
-        landmark_error=float(np.median(found_errors)) if len(found_errors) else None,
+        landmark_error=float(np.median(np.linalg.norm(measured, axis=2).mean(axis=1))) if len(measured) else None,
+        landmark_bias=bias.round(4).tolist(),
+        landmark_spread=spread.round(4).tolist(),
+        advised=operation,
     )
 
 
@@ -143,11 +203,8 @@ def match(
     return rows
 
 
-def landmark_error(found: npt.NDArray[np.float32], labelled: npt.NDArray[np.float32]) -> float:
-    """Return the mean distance of five landmarks (5, 2) in units of the labelled distance between the eyes."""
+def landmark_offsets(found: npt.NDArray[np.float32], labelled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return found minus labelled (5, 2), in units of the labelled distance between the centres of the eyes."""
     between_eyes = float(np.linalg.norm(labelled[0] - labelled[1]))
-    return float(np.linalg.norm(found - labelled, axis=1).mean()) / max(between_eyes, 1e-6)
-
-
-def _score(scores: list[float], order: npt.NDArray[np.intp], allowed: int) -> float:
-    return scores[order[allowed - 1]] if allowed else 1.0
+    offsets: npt.NDArray[np.float32] = (found - labelled) / np.float32(max(between_eyes, 1e-6))
+    return offsets

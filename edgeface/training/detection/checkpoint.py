@@ -1,0 +1,151 @@
+"""The checkpoint of a detector: its weights, configuration and state."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edgeface.errors import CheckpointError, ConfigError
+from edgeface.evaluation.detection import DetectorReport
+from edgeface.files import new_folder, write_text
+from edgeface.models.detector import STRIDES, FaceDetector
+from edgeface.training.detection.augment import LARGEST_FACE
+from edgeface.training.detection.config import DetectorConfig, changed_settings
+
+STATE_VERSION: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What is known about trained weights.
+
+    Attributes:
+        step: when they were kept.
+        config: of the run.
+        max_face: the largest face that they were taught, in pixels.
+        scores: on the val part, if the run was finished.
+    """
+
+    step: int
+    config: DetectorConfig
+    max_face: int
+    scores: DetectorReport | None
+
+
+def is_detector(path: Path) -> bool:
+    """Whether a run folder or checkpoint folder is that of a detector, as far as its `state.json` says."""
+    folder = _checkpoint_folder(path)
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("kind") == "detector"
+
+
+def save_checkpoint(
+    config: DetectorConfig,
+    out: Path,
+    network: FaceDetector,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    scores: DetectorReport | None,
+) -> None:
+    """Replace `checkpoint/` of the run folder `out` as a whole.
+
+    `detector.safetensors` holds the averaged weights, the ones to deploy; `training.safetensors` what a resumed
+    run needs besides; `state.json` the rest.
+    """
+    training = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        training |= {f"optimizer.{number}.{name}": tensor.contiguous() for name, tensor in values.items()}
+    state = {
+        "version": STATE_VERSION,
+        "kind": "detector",
+        "step": step,
+        "config": config.to_dict(),
+        "scores": asdict(scores) if scores else None,
+    }
+    with new_folder(out / "checkpoint") as folder:
+        save_file({name: tensor.contiguous() for name, tensor in average.items()}, folder / "detector.safetensors")
+        save_file(training, folder / "training.safetensors")
+        write_text(folder / "state.json", json.dumps(state, indent=2) + "\n")
+
+
+def load_training(
+    config: DetectorConfig,
+    out: Path,
+    network: FaceDetector,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """Fill network, average and optimizer from the checkpoint of the run folder `out`; returns its step, or 0.
+
+    Raises:
+        ConfigError: the run was started with other settings.
+        CheckpointError: the checkpoint is broken or of another network.
+    """
+    folder = out / "checkpoint"
+    if not folder.exists():
+        return 0
+    kept, info = load_detector(folder)
+    if changed := changed_settings(info.config.to_dict(), config.to_dict()):
+        key, before, now = changed[0]
+        raise ConfigError(f"{out} was started with {key} = {before}, not {now}; resume with the same settings")
+    try:
+        saved = load_file(folder / "training.safetensors")
+        network.load_state_dict({n.removeprefix("network."): t for n, t in saved.items() if n.startswith("network.")})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} cannot be resumed: {error}; start a new run") from None
+    for name, tensor in kept.state_dict().items():
+        average[name].copy_(tensor)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in saved.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return info.step
+
+
+def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
+    """Load the averaged weights of a run folder or its checkpoint folder, in eval mode.
+
+    Raises:
+        CheckpointError: there is none, or it is broken or of another version.
+    """
+    folder = _checkpoint_folder(path)
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        kind, version = state.get("kind", "network of another kind"), state.get("version")
+        if (kind, version) != ("detector", STATE_VERSION):
+            raise CheckpointError(
+                f"{folder} holds a {kind} of version {version}, not a detector of {STATE_VERSION}; train one with: "
+                "edgeface train --task detect"
+            )
+        config = DetectorConfig.from_dict(state["config"], str(folder / "state.json"))
+        network = FaceDetector(config.model)
+        network.load_state_dict(load_file(folder / "detector.safetensors"))
+        scores = DetectorReport(**state["scores"]) if state["scores"] else None
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no detector checkpoint in {path}: {error.filename} is missing") from None
+    except ConfigError as error:
+        raise CheckpointError(f"the detector checkpoint {folder} is of another edgeface: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"the detector checkpoint {folder} is broken: {error}") from None
+    return network.eval(), DetectorInfo(int(state["step"]), config, largest_face(config.run.side), scores)
+
+
+def largest_face(side: int) -> int:
+    """Return the largest face that training pictures of this side show, in pixels, rounded up to whole cells."""
+    return math.ceil(LARGEST_FACE * side / STRIDES[-1]) * STRIDES[-1]
+
+
+def _checkpoint_folder(path: Path) -> Path:
+    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
