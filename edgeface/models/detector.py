@@ -94,26 +94,19 @@ class _Block(nn.Module):
 
 
 class _Head(nn.Module):
-    """Score, box and landmarks from one shared 3 x 3 convolution, and one more of their own for the landmarks.
-
-    Landmarks ask for more exactness than boxes do. What is added to the shared features begins as nothing.
-    """
+    """Score, box and landmarks from one shared 3 x 3 convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.shared = _convolution(width, width)
-        self.points = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
         self.scores = nn.Conv2d(width, 1, 1)
         self.boxes = nn.Conv2d(width, 4, 1)
         self.landmarks = nn.Conv2d(width, 10, 1)
-        nn.init.zeros_(self.norm.weight)
         nn.init.constant_(self.scores.bias, -torch.log(torch.tensor(1 / PRIOR - 1)).item())  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Level:
         x = self.shared(x)
-        points = F.relu(x + self.norm(self.points(x)))
-        return Level(self.scores(x), torch.exp(self.boxes(x)), self.landmarks(points))
+        return Level(self.scores(x), torch.exp(self.boxes(x)), self.landmarks(x))
 
 
 def _convolution(before: int, after: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
