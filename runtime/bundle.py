@@ -15,7 +15,7 @@ from edgeface.runtime.speed import fastest
 from edgeface.scores import MAX_SCORES_BYTES, read_scores
 
 _BUNDLES: Final = Path(__file__).parent / "bundles"
-SHIPPED: Final = {name: _BUNDLES / name for name in ("default",)}
+SHIPPED: Final = {name: _BUNDLES / name for name in ("default", "default-edge")}
 """The bundles that come with the package, by the word that names them wherever a bundle can be given."""
 BUILT_IN_DETECTOR: Final = _BUNDLES / "detector.onnx"
 

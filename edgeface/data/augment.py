@@ -30,6 +30,8 @@ class AugmentConfig:
         jpeg: compress at quality 15 to 80.
         noise: of the sensor, up to 12 of 255.
         cutout: cover a rectangle of up to a quarter of the face.
+        blend: mix with another face of the set, before all else; nobody has the face that comes out.
+        warp: move the parts of the face against one another, likewise.
     """
 
     flip: float = 0.5
@@ -41,6 +43,13 @@ class AugmentConfig:
     jpeg: float = 0.15
     noise: float = 0.1
     cutout: float = 0.15
+    blend: float = 0.0
+    warp: float = 0.0
+
+    @property
+    def makes_faces(self) -> bool:
+        """Whether there will be faces without identity, which only a teacher that sees them can teach about."""
+        return self.blend > 0 or self.warp > 0
 
 
 def augment(face: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgeface.data.augment import AugmentConfig, augment
-from edgeface.data.faceset import FaceSet
+from edgeface.data.faceset import UNKNOWN, FaceSet
+from edgeface.data.morphing import blend, warp
 
 Place = tuple[int, int]
 """(epoch, index of the face). A face that comes again in an epoch is placed in one after the last, which no other
@@ -108,8 +109,15 @@ class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
     def __getitem__(self, place: Place) -> tuple[Tensor, int, int]:
         epoch, index = place
         rng = np.random.default_rng((self.seed, epoch, index))
-        face = augment(self.faces.read(index), self.config, rng)
-        return torch.from_numpy(np.ascontiguousarray(face)), int(self.faces.labels[index]), index
+        face, label = self.faces.read(index), int(self.faces.labels[index])
+        if self.config.makes_faces:
+            chance = rng.random(2)
+            if chance[0] < self.config.blend:
+                face, label = blend(face, self.faces.read(int(rng.integers(len(self.faces)))), rng), UNKNOWN
+            if chance[1] < self.config.warp:
+                face, label = warp(face, rng), UNKNOWN
+        face = augment(face, self.config, rng)
+        return torch.from_numpy(np.ascontiguousarray(face)), label, index
 
 
 def open_loader(

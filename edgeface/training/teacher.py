@@ -63,9 +63,16 @@ def open_teacher(config: TrainConfig, faces: FaceSet, device: torch.device) -> T
         DataError: stored embeddings or the transform are malformed.
         BundleError: the network does not meet the contract of the project.
     """
-    if not (config.teacher.path and config.teacher.weight):
-        return None
+    taught = bool(config.teacher.path and config.teacher.weight)
     path = Path(config.teacher.path)
+    if config.augment.makes_faces and not (taught and path.suffix == ".onnx"):
+        raise ConfigError(
+            "augment.blend and augment.warp make faces that nobody has; only a teacher that sees them can say what to "
+            f"answer: name its .onnx file as teacher.path (now {config.teacher.path or 'empty'!r}), or make the faces "
+            "beforehand with: edgeface data teach"
+        )
+    if not taught:
+        return None
     transform = Path(config.teacher.transform) if config.teacher.transform else None
     teacher: Teacher
     if path.suffix == ".onnx":
