@@ -122,11 +122,10 @@ def main() -> None:
     faces, pairs, _ = open_pairs(str(options.data / "lfw"), None, None)
     face, peers = faces.read_many(pairs.used[:1]), options.data / "peers"
     y1 = open_foreign("mobilefacenet-y1, fp32 as published", _Y1, peers / "mobilefacenet-y1.onnx", None, face)
-    affine = peers / "dlib-affine-112-150.npy"
     networks = [
         open_ours("`default`, int8", _DEFAULT, Path("default"), face),
         open_ours("`default-edge`, int8", _EDGE, options.edge, face),
-        open_foreign("dlib-resnet, fp32", "CC0", peers / "dlib-resnet.onnx", affine, face),
+        open_foreign("dlib-resnet, fp32", "CC0", peers / "dlib-resnet.onnx", peers / "dlib-affine-112-150.npy", face),
         y1,
     ]
     if options.y1:
@@ -140,7 +139,7 @@ def main() -> None:
         print(
             f"| {peer.name} | {peer.licence} | {parameters:,} | {work / 1e6:.0f} M | {len(peer.file) / 1e6:.2f} | "
             f"{100 * found.accuracy:.2f} ± {100 * found.accuracy_se:.2f} % | {100 * found.tar['1e-3']:.1f} % | "
-            f"{ms:.2f} | {fastest[networks.index(y1)] / ms:.2f} |",
+            f"{ms:.2f} | {fastest[networks.index(y1)] / ms:.2f} |"
         )
     for peer, (_, _, resampling) in zip(networks, sizes, strict=True):
         if resampling:
