@@ -192,3 +192,22 @@ def test_a_run_begins_with_the_weights_that_it_is_given(faces, tmp_path):
     assert all(np.allclose(before[n], after[n], atol=1e-6) for n in before if n.endswith("weight"))
     wrong = run("train", *taught, "--set", f"model.start={tmp_path / 'nowhere'}", "--out", tmp_path / "c")
     assert wrong.exit_code == 1 and "nowhere" in wrong.output
+
+
+def test_faces_that_the_teacher_does_not_know_are_counted(faces, tmp_path, caplog):
+    import torch
+
+    np.savez(tmp_path / "t.npz", key=np.array(["a", "v"]), embedding=np.eye(96)[:2])
+    config = load_config(None, [f"teacher.path={tmp_path / 't.npz'}"], "distill-edge")
+    assert open_teacher(config, faces, torch.device("cpu")) is not None
+    assert "1 of 3 faces have no embedding" in caplog.text and "the first is b" in caplog.text
+
+
+def test_faces_of_nobody_are_left_out_without_a_teacher_and_counted(caplog):
+    from edgeface.training.preparation import prepare
+
+    samples = [*(Sample(f"{who}{n}", who) for who in ("anna", "bert", "carl", "dora") for n in (1, 2)), Sample("x")]
+    everybody = face_set(samples, [smooth_face(seed) for seed in range(len(samples))])
+    config = load_config(None, ["run.batch_size=2", "data.val_identities=0"], "distill-edge")
+    assert len(prepare(config, everybody, None).faces) == 8
+    assert "left out 1 of 9 faces, whose identity is not known" in caplog.text

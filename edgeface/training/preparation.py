@@ -56,7 +56,14 @@ def prepare(config: TrainConfig, faces: FaceSet | None, validation: Validation |
     else:
         training = everything.split(config.data.split) if everything.splits else everything
     if not config.teacher.path:
-        training = training.select(np.flatnonzero(training.labels != UNKNOWN).tolist())
+        known = np.flatnonzero(training.labels != UNKNOWN).tolist()
+        if len(known) < len(training):
+            log.warning(
+                "left out %d of %d faces, whose identity is not known: only a teacher could say what to learn of them",
+                len(training) - len(known),
+                len(training),
+            )
+        training = training.select(known)
     if config.loss.weight and len(training.identities) < 2:
         raise DataError(
             f"{training.name} has {len(training.identities)} identities to train on; telling people apart needs at "

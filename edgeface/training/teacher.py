@@ -1,5 +1,6 @@
 """What the teacher answers for the faces of a batch: from its stored embeddings, or from its network as it goes."""
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from edgeface.data.teacher import read_targets, read_transform
 from edgeface.errors import ConfigError
 from edgeface.runtime.embedder import Embedder, open_embedder
 from edgeface.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 
 class Teacher(Protocol):
@@ -86,6 +89,14 @@ def open_teacher(config: TrainConfig, faces: FaceSet, device: torch.device) -> T
         size = teacher.targets(Batch(blank, nowhere, nowhere)).shape[1]
     else:
         stored = torch.from_numpy(read_targets(path, faces, transform)).to(device)
+        silent = torch.nonzero(~stored.any(dim=1)).flatten().tolist()
+        if silent:
+            first = faces.samples[silent[0]].key
+            log.warning(
+                "%d of %d faces have no embedding in %s, the first is %s: %s",
+                *(len(silent), len(faces), path, first),
+                "of these only who it is is learned, where that is known",
+            )
         teacher, size = StoredTeacher(stored), stored.shape[1]
     if size != config.model.embedding_size:
         raise ConfigError(
