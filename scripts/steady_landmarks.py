@@ -53,10 +53,8 @@ def main() -> None:
         pictures = open_detection_set(arguments.data, split)
         for index, name in enumerate(pictures.names):
             rng = np.random.default_rng([arguments.seed, index])
-            steady[name] = [
-                steady_points(rng, pictures.read(index), row, detector, int(copies))
-                for row in range(len(pictures.read(index)))
-            ]
+            picture = pictures.read(index)
+            steady[name] = [steady_points(rng, picture, row, detector, int(copies)) for row in range(len(picture))]
             if index % 500 == 0:
                 print(f"{split}: {index} of {len(pictures)}", flush=True)
     records = [json.loads(line) for line in (arguments.data / LABELS).read_text().splitlines()]

@@ -10,7 +10,10 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgeface.data.check import CheckReport
+    from edgeface.data.faceset import Skipped
     from edgeface.runtime.detection.detector import Detector
 
 FaceData = Annotated[
@@ -186,8 +189,7 @@ def data_pack_command(
     if as_json:
         console.print_json({**report.to_json(), "out": str(out)})
         return
-    if report.unreadable:
-        console.say(f"left out {len(report.unreadable)} pictures; the first: {report.unreadable[0].reason}")
+    _say_unreadable(report.unreadable)
     typer.echo(
         f"packed {report.faces} faces into {len(report.shards)} shards, {report.size / (1 << 20):.1f} MiB, in {out}"
     )
@@ -225,13 +227,17 @@ def data_teach_command(
     if as_json:
         console.print_json({**report.to_json(), "out": str(out)})
         return
-    if report.unreadable:
-        console.say(f"left out {len(report.unreadable)} pictures; the first: {report.unreadable[0].reason}")
+    _say_unreadable(report.unreadable)
     typer.echo(
         f"{report.views} views of {report.faces} faces, {report.size / (1 << 20):.1f} MiB, and the teacher's answers, "
-        f"{report.dimension} numbers each, in {out}; next: edgeface train --recipe default-edge --data {out} "
+        f"{report.dimension} numbers each, in {out}; next: edgeface train --recipe default-edge-cpu --data {out} "
         f"--set teacher.path={out / TEACHER_FILE}"
     )
+
+
+def _say_unreadable(skipped: "Sequence[Skipped]") -> None:
+    if skipped:
+        console.say(f"left out {len(skipped)} pictures; the first: {skipped[0].reason}")
 
 
 def _detector_file(name: str) -> Path:
