@@ -1,10 +1,12 @@
 """The gallery file, under errors, other programs and sudden death; and exact search among templates."""
 
+import contextlib
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
@@ -587,15 +589,39 @@ def test_killed_at_any_time_no_enrolment_is_lost_or_half(path: Path, lines: int)
 def test_two_programs_may_make_the_same_gallery(path: Path) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path; from edgeface.runtime.gallery.gallery import Gallery\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
         "gallery = Gallery(Path(sys.argv[1]), 'a' * 64, 16, create=True, timeout_s=20)\n"
         "for i in range(20): gallery.add(sys.argv[2], np.eye(16, dtype=np.float32)[i % 16])\n"
     )
-    programs = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=ROOT) for name in ("Al", "Bo", "Cy")
-    ]
-    assert [program.wait(60) for program in programs] == [0, 0, 0]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as running:
+        programs = [
+            running.enter_context(
+                subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=ROOT, stdin=pipe, stdout=pipe)
+            )
+            for name in ("Al", "Bo", "Cy")
+        ]
+        assert [program.stdout.readline() for program in programs if program.stdout] == [b"ready\n"] * 3
+        for program in programs:  # all at once
+            assert program.stdin
+            program.stdin.close()
+        assert [program.wait(60) for program in programs] == [0, 0, 0]
     with Gallery(path, SPACE, DIMENSION) as gallery:
         assert [(p.name, p.templates) for p in gallery.list()] == [("Al", 20), ("Bo", 20), ("Cy", 20)]
+
+
+def test_a_gallery_that_another_program_is_making_is_waited_for(path: Path) -> None:
+    path.touch()
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")  # as a program in the middle of its first write
+    with pytest.raises(GalleryError, match=r"locked by another program; waited 0\.1 s"):
+        Gallery(path, SPACE, DIMENSION, create=True, timeout_s=0.1)
+    end = threading.Timer(0.3, maker.rollback)
+    end.start()
+    with Gallery(path, SPACE, DIMENSION, create=True, timeout_s=20) as gallery:
+        assert gallery.list() == ()
+    end.join()
+    maker.close()
 
 
 # --- exact search

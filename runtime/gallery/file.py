@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ _PRAGMAS: Final = (
     "trusted_schema = OFF",
     "temp_store = MEMORY",  # no template in a temporary file
 )
+_RETRY_S: Final = 0.02
 # Primary result codes of SQLite, with what to tell the user.
 _FAILURES: Final[dict[int, str]] = {
     sqlite3.SQLITE_PERM: "may not be opened by this user; check its permissions",
@@ -133,8 +135,9 @@ class GalleryFile:
         return self._failure(sqlite3.SQLITE_CORRUPT)
 
     def _identify(self, may_be_empty: bool) -> None:
-        ((application,),) = self.query("PRAGMA application_id")
-        ((tables,),) = self.query("SELECT COUNT(*) FROM sqlite_master")
+        with self.snapshot() as connection:  # of one moment, as another program may be making the gallery
+            ((tables,),) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
+            ((application,),) = connection.execute("PRAGMA application_id").fetchall()
         if application != APPLICATION_ID and (tables or application):
             raise GalleryError(f"{self.path} is an SQLite file, but no gallery; give another path")
         if not tables and not may_be_empty:
@@ -143,9 +146,26 @@ class GalleryFile:
     def _configure(self) -> None:
         for pragma in _PRAGMAS:
             self.query(f"PRAGMA {pragma}")
-        ((mode,),) = self.query("PRAGMA journal_mode = WAL")
+        mode = self._switch_to_log()
         if mode != "wal":
             logger.warning("%s: no write-ahead log on this file system, journal mode is %s", self.path, mode)
+
+    def _switch_to_log(self) -> str:
+        """Return the journal mode after asking for a write-ahead log.
+
+        SQLite refuses this one change at once while another program writes to a file that has no such log yet
+        (its busy handler is not asked, as two that wait for each other would never end), so the wait is here.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        with self._clear_errors():
+            while True:
+                try:
+                    ((mode,),) = self._connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                    return str(mode)
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                        raise
+                time.sleep(_RETRY_S)
 
     def _migrate(self, connection: sqlite3.Connection, new_meta: dict[str, str] | None) -> None:
         version = self._schema_version()  # again: another program may have been faster
