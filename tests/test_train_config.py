@@ -93,12 +93,12 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_learning_rate_rises_linearly_and_falls_along_a_cosine() -> None:
     config = OptimizerConfig(lr=2.0, final_lr=0.1)
-    rates = [learning_rate(step, 104, 4, config) for step in range(104)]
+    rates = [learning_rate(step, 104, 4, config.lr, config.final_lr) for step in range(104)]
     assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
     for step in range(4, 104):
         assert rates[step] == pytest.approx(0.2 + 1.8 * (1 + math.cos(math.pi * (step - 4) / 99)) / 2)
     assert rates[-1] == pytest.approx(0.2)
-    assert learning_rate(0, 1, 0, config) == 2.0
+    assert learning_rate(0, 1, 0, config.lr, config.final_lr) == 2.0
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

@@ -164,15 +164,11 @@ def load_settings(
     config: Path | None, overrides: Iterable[str], recipe: str, data: str | None, batch_size: int | None
 ) -> "DetectorConfig":
     """Read the settings of a run from the options of `edgeface train`."""
-    from edgeface.errors import ConfigError
     from edgeface.training.detection.config import load_detector_config
 
     named = {"data.path": data, "run.batch_size": batch_size}
     options = [f"{key}={value}" for key, value in named.items() if value is not None]
-    settings = load_detector_config(config, [*overrides, *options], recipe or "detector")
-    if not settings.data.path:
-        raise ConfigError("train --task detect needs labelled pictures: give --data FOLDER, or data.path in --config")
-    return settings
+    return load_detector_config(config, [*overrides, *options], recipe or "detector")
 
 
 def _score(model: Path, pictures: "DetectionSet", max_side: int) -> "DetectorReport":

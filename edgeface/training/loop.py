@@ -94,7 +94,7 @@ def train(
         asked = time.perf_counter()
         for step, batch in enumerate(loader, before.step if before else 0):
             arrived = time.perf_counter()
-            lr = learning_rate(step, record.steps, warmup, config.optimizer)
+            lr = learning_rate(step, record.steps, warmup, config.optimizer.lr, config.optimizer.final_lr)
             wanted = None if teacher is None else teacher.targets(batch)
             outcome = learner.step(batch.faces, batch.labels, wanted, lr)
             if outcome.broken:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,30 +15,34 @@ SCALER_KEYS: Final = ("scale", "_growth_tracker")
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of these parameters; only matrices and kernels decay.
-
-    Biases, slopes and the scales of norms have one dimension. Pulling them to zero does not limit the
-    function, since the next norm undoes it, but it starves channels.
-    """
-    decayed = [p for p in parameters if p.ndim > 1]
-    free = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
+    """Return the optimizer of these parameters; only matrices and kernels decay."""
+    groups = decay_groups(parameters, config.weight_decay)
     if config.name == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def learning_rate(step: int, steps: int, warmup_steps: int, config: OptimizerConfig) -> float:
-    """Return the rate for step 0 <= `step` < `steps`: a linear rise, then half a cosine."""
+def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return the groups for an optimizer that decays matrices and kernels only.
+
+    Biases, slopes and the scales of norms have one dimension. Pulling them to zero does not limit the
+    function, since the next norm undoes it, but it starves channels.
+    """
+    decayed = [p for p in parameters if p.ndim > 1]
+    free = [p for p in parameters if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def learning_rate(step: int, steps: int, warmup_steps: int, peak: float, final: float) -> float:
+    """Return the rate for step 0 <= `step` < `steps`: a linear rise to `peak`, then half a cosine.
+
+    The last step has the share `final` of the peak.
+    """
     if step < warmup_steps:
-        return config.lr * (step + 1) / warmup_steps
+        return peak * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, steps - warmup_steps - 1)
-    share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-    return config.lr * share
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,6 +16,7 @@ from edgeface.files import new_folder, write_text
 from edgeface.models.detector import STRIDES, FaceDetector
 from edgeface.training.detection.augment import LARGEST_FACE
 from edgeface.training.detection.config import DetectorConfig, changed_settings
+from edgeface.training.detection.learner import DetectorLearner
 
 STATE_VERSION: Final = 2
 
@@ -48,44 +48,31 @@ def is_detector(path: Path) -> bool:
     return isinstance(state, dict) and state.get("kind") == "detector"
 
 
-def save_checkpoint(
-    config: DetectorConfig,
-    out: Path,
-    network: FaceDetector,
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    scores: DetectorReport | None,
-) -> None:
+def save_checkpoint(learner: DetectorLearner, out: Path, step: int, scores: DetectorReport | None) -> None:
     """Replace `checkpoint/` of the run folder `out` as a whole.
 
     `detector.safetensors` holds the averaged weights, the ones to deploy; `training.safetensors` what a resumed
     run needs besides; `state.json` the rest.
     """
-    training = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
-    for number, values in optimizer.state_dict()["state"].items():
+    training = {f"network.{name}": tensor.contiguous() for name, tensor in learner.network.state_dict().items()}
+    for number, values in learner.optimizer.state_dict()["state"].items():
         training |= {f"optimizer.{number}.{name}": tensor.contiguous() for name, tensor in values.items()}
     state = {
         "version": STATE_VERSION,
         "kind": "detector",
         "step": step,
-        "config": config.to_dict(),
+        "config": learner.config.to_dict(),
         "scores": asdict(scores) if scores else None,
     }
     with new_folder(out / "checkpoint") as folder:
-        save_file({name: tensor.contiguous() for name, tensor in average.items()}, folder / "detector.safetensors")
+        average = {name: tensor.contiguous() for name, tensor in learner.average.items()}
+        save_file(average, folder / "detector.safetensors")
         save_file(training, folder / "training.safetensors")
         write_text(folder / "state.json", json.dumps(state, indent=2) + "\n")
 
 
-def load_training(
-    config: DetectorConfig,
-    out: Path,
-    network: FaceDetector,
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Fill network, average and optimizer from the checkpoint of the run folder `out`; returns its step, or 0.
+def load_training(learner: DetectorLearner, out: Path) -> int:
+    """Fill a learner from the checkpoint of the run folder `out`; returns the step it was kept at, or 0.
 
     Raises:
         ConfigError: the run was started with other settings.
@@ -95,22 +82,24 @@ def load_training(
     if not folder.exists():
         return 0
     kept, info = load_detector(folder)
-    if changed := changed_settings(info.config.to_dict(), config.to_dict()):
+    if changed := changed_settings(info.config.to_dict(), learner.config.to_dict()):
         key, before, now = changed[0]
         raise ConfigError(f"{out} was started with {key} = {before}, not {now}; resume with the same settings")
     try:
         saved = load_file(folder / "training.safetensors")
-        network.load_state_dict({n.removeprefix("network."): t for n, t in saved.items() if n.startswith("network.")})
+        weights = {n.removeprefix("network."): t for n, t in saved.items() if n.startswith("network.")}
+        learner.network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder} cannot be resumed: {error}; start a new run") from None
     for name, tensor in kept.state_dict().items():
-        average[name].copy_(tensor)
+        learner.average[name].copy_(tensor)
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in saved.items():
         if name.startswith("optimizer."):
             _, number, key = name.split(".")
             state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = learner.optimizer.state_dict()["param_groups"]
+    learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
     return info.step
 
 
