@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeface.errors import ImageError, SourceError
 from edgeface.image_headers import picture_size
 from edgeface.images import MAX_BYTES, decode_image, read_image
-from edgeface.runtime.cameras.sources import open_source
+from edgeface.runtime.cameras.sources import find_source
 
 FORMATS = {
     "jpeg": (".jpg", []),
@@ -90,7 +90,7 @@ def test_a_bomb_is_refused_by_its_header(
         caught.value
     )
     assert "\n" not in str(caught.value)
-    with open_source(str(tmp_path / "bomb.png")) as source, pytest.raises(SourceError, match="shrink it first"):
+    with find_source(str(tmp_path / "bomb.png")).open() as source, pytest.raises(SourceError, match="shrink it first"):
         source.read()
 
 

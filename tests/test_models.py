@@ -2,17 +2,21 @@
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
-from edgeface.errors import ConfigError, MissingPackageError, UnknownNameError
+from edgeface.errors import CheckpointError, ConfigError, MissingPackageError, UnknownNameError
 from edgeface.models import MODELS, PUBLISHED, build_model, count_multiply_adds, count_parameters, describe_model
 from edgeface.models.edgenext import CrossCovarianceAttention, FourierPlaces, LowRankLinear, SplitAttentionEncoder
 from edgeface.models.layers import fixed_scale_norm
+from edgeface.models.resnet import FaceResNet
+from edgeface.training.checkpoint import load_weights
 
 LARGE = ("iresnet34", "iresnet50", "iresnet100")  # the parts of iresnet18, more often
 
@@ -47,7 +51,10 @@ def test_mobilefacenet_has_the_size_of_the_paper(embedding_size: int) -> None:
         assert abs(published / 1e6 - 0.99) < 0.02  # the paper says 0.99 million
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("resnet-edge", 1.0e6, 1.6e6), ("resnet-nano", 0.3e6, 0.9e6)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("resnet-edge", 1.0e6, 1.6e6), ("resnet-edge-deep", 1.3e6, 1.7e6), ("resnet-nano", 0.3e6, 0.9e6)],
+)
 def test_small_residual_networks_are_small(name: str, low: float, high: float) -> None:
     assert low < count_parameters(build_model(name, 128)) < high
 
@@ -202,11 +209,32 @@ def test_the_last_norm_keeps_its_scale() -> None:
     torch.testing.assert_close(norm(x), (x - x.mean(0)) / x.std(0, correction=0), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet-relu6", "resnet-edge", "resnet-nano"])
+@pytest.mark.parametrize("name", ["mobilefacenet-relu6", "resnet-edge", "resnet-edge-deep", "resnet-nano"])
 def test_networks_for_int8_have_only_relu(name: str) -> None:
     kinds = {type(m) for m in build_model(name, 64).modules() if not isinstance(m, nn.Sequential)}
     assert nn.PReLU not in kinds
     assert kinds & {nn.ReLU, nn.ReLU6}
+
+
+def test_a_deeper_network_answers_as_the_one_that_it_begins_with(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    small = build_model("resnet-edge", 16)
+    small(torch.randn(8, 3, 112, 112))  # running statistics that are not those of a new network
+    faces = torch.randn(2, 3, 112, 112)
+    save_file(small.state_dict(), tmp_path / "small.safetensors")
+    deep = build_model("resnet-edge-deep", 16)
+    assert isinstance(deep, FaceResNet)
+    fresh = load_weights(tmp_path / "small.safetensors", deep, optional=deep.neutral_parts)
+    assert fresh == ("stages.0.0.", "stages.0.1.", "stages.1.2.")
+    torch.testing.assert_close(deep.eval()(faces), small.eval()(faces), atol=0, rtol=0)
+    # A block is there as a whole or not at all, and one that halves the resolution must be there.
+    for lost in ("stages.1.1.norm1.weight", "stages.1.0.conv1.weight"):
+        save_file({k: v for k, v in small.state_dict().items() if k != lost}, tmp_path / "cut.safetensors")
+        with pytest.raises(CheckpointError, match=lost):
+            load_weights(tmp_path / "cut.safetensors", deep, optional=deep.neutral_parts)
+    save_file(deep.state_dict(), tmp_path / "deep.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit the network: .* stages\.0\.0"):
+        load_weights(tmp_path / "deep.safetensors", small)
 
 
 def test_same_seed_same_weights() -> None:

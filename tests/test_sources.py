@@ -36,7 +36,7 @@ from edgeface.runtime.cameras.sources import (
     ImageFolder,
     VideoFile,
     View,
-    open_source,
+    find_source,
     redact,
 )
 from tests.conftest import ROOT
@@ -79,7 +79,7 @@ def no_thread_stays() -> Iterator[None]:
 @pytest.mark.parametrize(("file", "codec"), [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v")])
 def test_video_gives_every_frame_in_order_with_its_time(tmp_path: Path, file: str, codec: str) -> None:
     path = write_video(tmp_path / file, [grey(i) for i in range(25)], codec, fps=10)
-    with open_source(str(path)) as source:
+    with find_source(str(path)).open() as source:
         assert (source.name, source.live, source.fps) == (file, False, 10.0)
         frames = [source.read() for _ in range(25)]
         assert source.read() is None
@@ -154,14 +154,14 @@ def test_a_video_whose_time_goes_back_is_told_once_and_goes_on(
 def test_a_stream_that_begins_with_damaged_frames_is_opened_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torn: list[Image] = [np.zeros((48, 64, 2), np.uint8)] * 4
     fake_camera(monkeypatch, FakeCapture([*torn, grey(5)]))
-    with open_source("0") as source:
+    with find_source("0").open() as source:
         frame = source.read()
     assert frame is not None
     assert number(frame) == 5
     capture = FakeCapture(torn * 5)
     fake_camera(monkeypatch, capture)
     with pytest.raises(SourceError, match="camera 0 opened but gives no picture"):
-        open_source("0")
+        find_source("0").open()
     assert not capture.opened
 
 
@@ -171,13 +171,13 @@ def test_a_file_that_is_no_video_is_refused_at_open(tmp_path: Path, name: str) -
     content = {"empty.avi": b"", "notes.txt": b"hello world\n" * 100, "rows.csv": b"1,2,3\n" * 100}.get(name, junk)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=rf"{name} is not a video that can be read \({len(content)} bytes\)"):
-        open_source(str(tmp_path / name))
+        find_source(str(tmp_path / name)).open()
 
 
 def test_a_colon_in_a_file_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.avi", [grey(3)]).rename(tmp_path / "http:a.avi")
     monkeypatch.chdir(tmp_path)
-    with open_source("http:a.avi") as source:
+    with find_source("http:a.avi").open() as source:
         frame = source.read()
     assert frame is not None
     assert number(frame) == 3
@@ -189,14 +189,14 @@ def test_a_colon_in_a_file_name_is_no_protocol(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("spec", ["nothing.mp4", "", "-1", "gone/", "a\0b", "a\nb", "x" * 5000, "٣"])
 def test_what_does_not_exist_is_one_clear_line(spec: str) -> None:
     with pytest.raises(SourceError, match=r"no file or folder .* give a camera number") as caught:
-        open_source(spec)
+        find_source(spec).open()
     assert "\n" not in str(caught.value)
     assert "\0" not in str(caught.value)
 
 
 def test_an_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(SourceError, match=r"cannot open rstp://\*\*\*@h/x: use one of http, https, .*rtsp"):
-        open_source("rstp://me:secret@h/x")
+        find_source("rstp://me:secret@h/x").open()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="device files")
@@ -204,12 +204,12 @@ def test_an_unknown_scheme_lists_the_known_ones() -> None:
 def test_a_camera_that_is_not_there_is_refused_at_open(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "list_cameras", lambda: (video.CameraInfo(2, "USB eye"), video.CameraInfo(3, "")))
     with pytest.raises(SourceError, match=r"no camera 9876: .*cameras here: 2 \(USB eye\), 3$"):
-        open_source(spec)
+        find_source(spec).open()
 
 
 def test_a_device_that_is_no_camera_is_refused() -> None:
     with pytest.raises(SourceError, match="/dev/null is no camera"):
-        open_source("/dev/null")
+        find_source("/dev/null").open()
 
 
 class FakeCapture:
@@ -248,7 +248,7 @@ def test_a_camera_gives_rgb_and_the_time_since_opening_and_its_loss_is_an_error(
     blue[:, :, 0] = 255  # BGR
     capture = FakeCapture([blue] * 3)
     fake_camera(monkeypatch, capture)
-    with open_source("1", asked=Asked((1280, 720), fps=15)) as source:
+    with find_source("1", asked=Asked((1280, 720), fps=15)).open() as source:
         assert (source.name, source.live, source.fps) == ("camera 1", True, None)
         frames = [source.read() for _ in range(3)]
         with pytest.raises(SourceError, match="camera 1 stopped after 3 frames"):
@@ -270,7 +270,7 @@ def test_a_camera_without_a_picture_is_refused_at_open(
     capture = FakeCapture([], opened)
     fake_camera(monkeypatch, capture)
     with pytest.raises(SourceError, match=f"camera 0 {seen}; another program may be using it"):
-        open_source("0")
+        find_source("0").open()
     assert not capture.opened
 
 
@@ -297,7 +297,7 @@ def test_folder_gives_pictures_by_name_and_counts_the_unreadable(
 
 def test_a_single_picture_is_a_source(tmp_path: Path) -> None:
     write_image(tmp_path / "one.png", grey(5))
-    with open_source(str(tmp_path / "one.png")) as source:
+    with find_source(str(tmp_path / "one.png")).open() as source:
         frame = source.read()
         assert source.read() is None
     assert frame is not None
@@ -307,13 +307,13 @@ def test_a_single_picture_is_a_source(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_refused_at_open(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(SourceError, match=r"no pictures in .* \(1 other entries\); it takes \.bmp"):
-        open_source(str(tmp_path))
+        find_source(str(tmp_path)).open()
 
 
 def test_a_folder_in_which_nothing_is_readable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with (
-        open_source(str(tmp_path)) as source,
+        find_source(str(tmp_path)).open() as source,
         pytest.raises(SourceError, match=r"none of the 1 pictures .*not a readable"),
     ):
         source.read()
@@ -322,7 +322,7 @@ def test_a_folder_in_which_nothing_is_readable_is_an_error(tmp_path: Path) -> No
 def test_pictures_that_vanish_meanwhile_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for i in range(6):
         write_image(tmp_path / f"{i}.png", grey(i))
-    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+    with caplog.at_level(logging.WARNING), find_source(str(tmp_path)).open() as source:
         first = source.read()
         for i in (1, 2, 5):
             (tmp_path / f"{i}.png").unlink()
@@ -330,7 +330,7 @@ def test_pictures_that_vanish_meanwhile_are_skipped(tmp_path: Path, caplog: pyte
     assert first is not None
     assert [number(f) for f in rest if f] == [3, 4]
     assert "skipped 3 of 6 pictures, first: picture not found" in caplog.text
-    with open_source(str(tmp_path)) as source:
+    with find_source(str(tmp_path)).open() as source:
         shutil.rmtree(tmp_path)
         with pytest.raises(SourceError, match=r"none of the 3 pictures .* picture not found"):
             source.read()
@@ -342,7 +342,7 @@ def test_pictures_that_vanish_meanwhile_are_skipped(tmp_path: Path, caplog: pyte
 def test_gstreamer_that_opencv_does_not_have_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
     with pytest.raises(SourceError) as caught:
-        open_source("gst:rtspsrc location=rtsp://me:S3cret@h/x ! decodebin")
+        find_source("gst:rtspsrc location=rtsp://me:S3cret@h/x ! decodebin").open()
     assert "built without GStreamer" in str(caught.value)
     assert "give rtsp:// or /dev/videoN" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -361,12 +361,12 @@ def test_a_pipeline_gets_a_sink_that_keeps_the_newest_and_its_properties_are_not
 
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
     monkeypatch.setattr(cv2, "VideoCapture", open_capture)
-    with open_source("gst:rtspsrc location=rtsp://h/x user-pw=S3cret ! decodebin") as source:
+    with find_source("gst:rtspsrc location=rtsp://h/x user-pw=S3cret ! decodebin").open() as source:
         assert (source.name, source.live) == ("gst:rtspsrc ! decodebin", True)
         source.read()
         with pytest.raises(SourceError, match="gst:rtspsrc ! decodebin ended or was silent"):
             source.read()
-    with open_source("gst:videotestsrc ! appsink name=a"):
+    with find_source("gst:videotestsrc ! appsink name=a").open():
         pass
     assert [backend for _, backend in asked] == [cv2.CAP_GSTREAMER] * 2
     assert asked[0][0].startswith("rtspsrc location=rtsp://h/x user-pw=S3cret ! decodebin ! videoconvert ! ")
@@ -440,7 +440,7 @@ def stream_host() -> Iterator[str]:
 
 
 def test_stream_gives_frames_and_its_end_is_an_error_without_credentials(stream_host: str) -> None:
-    with open_source(f"http://me:secret@{stream_host}/video?token=secret") as source:
+    with find_source(f"http://me:secret@{stream_host}/video?token=secret").open() as source:
         assert source.live
         assert source.name == f"http://***@{stream_host}/video?***"
         frames = [source.read() for _ in range(12)]
@@ -451,7 +451,7 @@ def test_stream_gives_frames_and_its_end_is_an_error_without_credentials(stream_
 
 
 def test_a_stream_that_falls_silent_is_an_error_in_time(stream_host: str) -> None:
-    with open_source(f"http://{stream_host}/hangs", read_timeout_s=0.5) as source:
+    with find_source(f"http://{stream_host}/hangs", read_timeout_s=0.5).open() as source:
         for _ in range(11):  # the last one waits inside FFmpeg for the boundary that follows it
             assert source.read() is not None
         started_s = time.monotonic()
@@ -466,7 +466,7 @@ def test_a_silent_host_is_an_error_in_time_without_credentials(scheme: str) -> N
     with socket.create_server(("127.0.0.1", 0)) as server:
         started_s = time.monotonic()
         with pytest.raises(SourceError, match=r"gave no picture in \d\.\d s \(limit 0.5 s\)") as caught:
-            open_source(f"{scheme}://me:secret@127.0.0.1:{server.getsockname()[1]}/x", open_timeout_s=0.5)
+            find_source(f"{scheme}://me:secret@127.0.0.1:{server.getsockname()[1]}/x", open_timeout_s=0.5).open()
         assert 0.3 < time.monotonic() - started_s < 5
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -478,12 +478,12 @@ def test_opencv_stays_silent_and_importing_changes_no_environment(tmp_path: Path
 import os
 import cv2  # changes the environment itself
 before = dict(os.environ)
-from edgeface.runtime.cameras.sources import open_source
+from edgeface.runtime.cameras.sources import find_source
 from edgeface.errors import SourceError
 assert dict(os.environ) == before
 for spec in ({str(tmp_path / "junk.mp4")!r}, "9876", "rtsp://me:secret@127.0.0.1:9/x"):
     try:
-        open_source(spec)
+        find_source(spec).open()
     except SourceError:
         continue
     raise SystemExit(spec)

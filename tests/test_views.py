@@ -56,8 +56,11 @@ def test_a_blend_lies_between_its_two_faces(seed):
     one, other = smooth_face(seed), smooth_face(seed + 1)
     mixed = blend(one, other, np.random.default_rng(seed)).astype(int)
     assert mixed.shape == one.shape
-    low, high = np.minimum(one, other).astype(int), np.maximum(one, other).astype(int)
-    assert np.all((mixed >= low - 1) & (mixed <= high + 1))
+    between = [
+        np.all((mixed >= np.minimum(one, second).astype(int) - 1) & (mixed <= np.maximum(one, second).astype(int) + 1))
+        for second in (other, other[:, ::-1])
+    ]
+    assert any(between)
     # Neither of the two as it was.
     assert np.abs(mixed - one).max() > 1 and np.abs(mixed - other).max() > 1
 
@@ -190,6 +193,11 @@ def test_a_run_begins_with_the_weights_that_it_is_given(faces, tmp_path):
     assert begun.exit_code == 0, begun.output
     before, after = (load_file(tmp_path / name / "checkpoint" / "backbone.safetensors") for name in "ab")
     assert all(np.allclose(before[n], after[n], atol=1e-6) for n in before if n.endswith("weight"))
+    deeper = run("train", *taught, *again, "--set", "model.name=resnet-edge-deep", "--out", tmp_path / "deep")
+    assert deeper.exit_code == 0, deeper.output
+    grown = load_file(tmp_path / "deep" / "checkpoint" / "backbone.safetensors")
+    assert all(np.allclose(before[n], grown[n], atol=1e-6) for n in before if n.endswith("weight"))
+    assert len(grown) > len(before)
     wrong = run("train", *taught, "--set", f"model.start={tmp_path / 'nowhere'}", "--out", tmp_path / "c")
     assert wrong.exit_code == 1 and "nowhere" in wrong.output
 

@@ -44,7 +44,8 @@ def warp(face: Image, rng: np.random.Generator) -> Image:
 def blend(face: Image, other: Image, rng: np.random.Generator) -> Image:
     """Mix two aligned faces: everywhere in one proportion, or one part of each with a soft seam between.
 
-    Eyes, nose and mouth of both lie in the same places, so what comes out is a face.
+    Eyes, nose and mouth of both lie in the same places, so what comes out is a face. The other is mirrored every
+    second time.
 
     Args:
         face: (H, W, 3) uint8.
@@ -55,6 +56,8 @@ def blend(face: Image, other: Image, rng: np.random.Generator) -> Image:
         (H, W, 3) uint8.
     """
     height, width = face.shape[:2]
+    if rng.random() < 0.5:
+        other = np.ascontiguousarray(other[:, ::-1])
     if rng.random() < 0.5:
         share = np.float32(rng.uniform(0.3, 0.7))
         return np.asarray(cv2.addWeighted(face, float(share), other, float(1 - share), 0), np.uint8)

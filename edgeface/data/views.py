@@ -77,8 +77,6 @@ class Views(FaceSet):
         mixed = rng.random() < BLENDED
         if mixed:
             other = self._faces.read(self._train[int(rng.integers(len(self._train)))])
-            if rng.random() < 0.5:
-                other = np.ascontiguousarray(other[:, ::-1])
             face = blend(face, other, rng)
         if not mixed or rng.random() < WARPED:
             face = warp(face, rng)

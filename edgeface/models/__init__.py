@@ -48,8 +48,9 @@ MODELS: Final[dict[str, Callable[[int], nn.Module]]] = {
     "mbf-large": partial(WideMobileFaceNet, width=256, repeats=(2, 8, 12, 4)),
     "mobilefacenet": MobileFaceNet,
     "mobilefacenet-relu6": partial(MobileFaceNet, activation="relu6"),
-    "resnet-edge": partial(FaceResNet, stem=32, stem_stride=4, widths=(64, 128), depths=(2, 2)),
-    "resnet-nano": partial(FaceResNet, stem=32, stem_stride=4, widths=(64, 96), depths=(1, 1)),
+    "resnet-edge": partial(FaceResNet, stem_stride=4, widths=(32, 64, 128), depths=(0, 2, 2)),
+    "resnet-edge-deep": partial(FaceResNet, stem_stride=4, widths=(32, 64, 128), depths=(2, 3, 2)),
+    "resnet-nano": partial(FaceResNet, stem_stride=4, widths=(32, 64, 96), depths=(0, 1, 1)),
 }
 """Name of each network, and what builds it for an embedding size."""
 

@@ -45,6 +45,7 @@ PUBLISHED: Final[dict[str, Published]] = {
     "mobilefacenet": Published(128, _MOBILEFACENET, 0.99, 221.0),
     "mobilefacenet-relu6": Published(128, f"{_MOBILEFACENET}, with ReLU6 for PReLU"),
     "resnet-edge": Published(128, _OURS),
+    "resnet-edge-deep": Published(128, _OURS),
     "resnet-nano": Published(128, _OURS),
 }
 """One entry for each key of `MODELS`."""

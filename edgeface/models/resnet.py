@@ -12,33 +12,34 @@ from edgeface.faces import FACE_SIZE
 
 
 class FaceResNet(nn.Module):
-    """A strided stem, one stage for each width, then a linear map of all places of the last stage.
+    """A strided stem, stages of basic blocks, then a linear map of all places of the last stage.
 
     Args:
         embedding_size: D.
-        stem: channels of the first convolution.
         stem_stride: 2, or 4 for less work where pictures are largest and most of the time goes.
-        widths: channels of the stages; each halves the resolution.
-        depths: basic blocks in each stage.
+        widths: channels of the stages; the first has the resolution and width of the stem, each other one halves it.
+        depths: basic blocks in each stage; the first may have none.
     """
 
-    def __init__(
-        self, embedding_size: int, *, stem: int, stem_stride: int, widths: Sequence[int], depths: Sequence[int]
-    ) -> None:
+    def __init__(self, embedding_size: int, *, stem_stride: int, widths: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()
         kernel = 2 * stem_stride - 1  # neighbouring patches overlap by half
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, stem, kernel, stem_stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(stem),
+        channels, side = widths[0], FACE_SIZE // stem_stride
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, kernel, stem_stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
-        ]
-        channels, side = stem, FACE_SIZE // stem_stride
-        for width, depth in zip(widths, depths, strict=True):
+        )
+        # A stage by number and a block by number: a deeper network of the same widths has all names of this one.
+        self.stages = nn.Sequential()
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            blocks = nn.Sequential()
             for block in range(depth):
-                layers.append(BasicBlock(channels, width, stride=2 if block == 0 else 1))
+                blocks.append(BasicBlock(channels, width, stride=2 if stage > 0 and block == 0 else 1))
                 channels = width
-            side = (side + 1) // 2
-        self.features = nn.Sequential(*layers)
+            self.stages.append(blocks)
+            if stage > 0:
+                side = (side + 1) // 2
         # One weight for each place: a face is aligned, so place has a meaning that pooling would throw away.
         self.head = nn.Sequential(
             nn.Flatten(),
@@ -53,8 +54,20 @@ class FaceResNet(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Embed (N, 3, 112, 112) float32 RGB in [-1, 1] as (N, D) float32, not normalised."""
-        embeddings: Tensor = self.head(self.features(faces))
+        embeddings: Tensor = self.head(self.stages(self.stem(faces)))
         return embeddings
+
+    @property
+    def neutral_parts(self) -> tuple[str, ...]:
+        """Names of the blocks that change nothing before they are trained, each with a dot at the end.
+
+        A network may begin with the weights of one that lacks them: Net2DeeperNet (Chen et al., 2016, arXiv 1511.05641).
+        """
+        return tuple(
+            f"{name}."
+            for name, block in self.named_modules()
+            if isinstance(block, BasicBlock) and isinstance(block.shortcut, nn.Identity)
+        )
 
 
 class BasicBlock(nn.Module):

@@ -181,19 +181,30 @@ def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     return model.eval().requires_grad_(False), info
 
 
-def load_weights(path: Path, module: nn.Module, without: Collection[str] = ()) -> None:
+def load_weights(
+    path: Path, module: nn.Module, without: Collection[str] = (), optional: Collection[str] = ()
+) -> tuple[str, ...]:
     """Fill `module` from a safetensors file; every tensor must be there, of its shape, and finite.
 
     Args:
         path: of the file.
         module: to fill.
         without: names of tensors that are stored elsewhere.
+        optional: beginnings of names; if no tensor has such a beginning, those of the module stay as they are.
+
+    Returns:
+        Which of `optional` stayed as they are.
 
     Raises:
         CheckpointError: the file is missing or broken or does not fit.
     """
     tensors = load_tensors(path)
-    expected = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
+    absent = tuple(part for part in optional if not any(name.startswith(part) for name in tensors))
+    expected = {
+        name: tensor
+        for name, tensor in module.state_dict().items()
+        if name not in without and not name.startswith(absent)
+    }
     wrong = sorted(
         {name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape}
         | (tensors.keys() - expected.keys())
@@ -206,7 +217,8 @@ def load_weights(path: Path, module: nn.Module, without: Collection[str] = ()) -
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise CheckpointError(f"{path} holds numbers that are not finite, in {broken[0]}; use another checkpoint")
-    module.load_state_dict(tensors, strict=not without)
+    module.load_state_dict(tensors, strict=not (without or absent))
+    return absent
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

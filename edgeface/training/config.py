@@ -42,7 +42,9 @@ class ModelConfig:
     Attributes:
         name: of the network.
         embedding_size: D.
-        start: checkpoint folder or run folder of the same network to begin with; empty for fresh weights.
+        start: checkpoint folder or run folder of the same network to begin with, or of one that lacks some blocks of
+            this one (resnet-edge for resnet-edge-deep), which then begin as blocks that change nothing; empty for fresh
+            weights.
     """
 
     name: str = "resnet-edge"

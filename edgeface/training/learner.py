@@ -15,6 +15,7 @@ from edgeface.losses import CosineHead, build_loss
 from edgeface.losses.objective import Objective
 from edgeface.losses.ranks import Ranks
 from edgeface.models import build_model
+from edgeface.models.resnet import FaceResNet
 from edgeface.training.checkpoint import (
     BACKBONE,
     CLASSES,
@@ -86,7 +87,9 @@ class Learner:
         self.clip_norm = config.optimizer.clip_norm or math.inf
         self.backbone = build_model(config.model.name, config.model.embedding_size)
         if config.model.start:
-            load_weights(find_checkpoint(Path(config.model.start)) / BACKBONE, self.backbone)
+            weights = find_checkpoint(Path(config.model.start)) / BACKBONE
+            grown = self.backbone.neutral_parts if isinstance(self.backbone, FaceResNet) else ()
+            load_weights(weights, self.backbone, optional=grown)
         head = None
         if config.loss.weight:
             options = config.loss.options()

@@ -33,7 +33,6 @@ __all__ = [
     "VideoFile",
     "View",
     "find_source",
-    "open_source",
     "redact",
 ]
 
@@ -84,23 +83,6 @@ def find_source(
     if view is None or view.is_plain:
         return found
     return replace(found, open=lambda: _viewed(found.open(), view))
-
-
-def open_source(
-    spec: str,
-    *,
-    asked: Asked | None = None,
-    view: View | None = None,
-    open_timeout_s: float = 10.0,
-    read_timeout_s: float = 5.0,
-) -> FrameSource:
-    """Open what `spec` names; arguments as of `find_source`.
-
-    Raises:
-        SourceError: there is no such source, or it gives no picture.
-    """
-    found = find_source(spec, asked=asked, view=view, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
-    return found.open()
 
 
 def _find(spec: str, asked: Asked | None, open_timeout_s: float, read_timeout_s: float) -> FoundSource:
