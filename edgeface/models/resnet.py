@@ -61,7 +61,8 @@ class FaceResNet(nn.Module):
     def neutral_parts(self) -> tuple[str, ...]:
         """Names of the blocks that change nothing before they are trained, each with a dot at the end.
 
-        A network may begin with the weights of one that lacks them: Net2DeeperNet (Chen et al., 2016, arXiv 1511.05641).
+        A network may begin with the weights of one that lacks them (Chen et al., 2016, arXiv 1511.05641,
+        Net2DeeperNet).
         """
         return tuple(
             f"{name}."
