@@ -9,8 +9,6 @@ import socket
 import ssl
 import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +30,7 @@ from edgeface.runtime.fetching.partial_file import PartialFile
 from edgeface.runtime.fetching.registry import MODELS, public_model
 from edgeface.runtime.inspecting.inspection import inspect_model
 from tests.test_webhook import certificate
+from tests.web_server import WebServer, say
 
 __all__ = ["certificate"]  # a fixture is found by its name
 
@@ -52,58 +51,27 @@ def network():
 DATA = network()
 
 
-class Server:
-    """A web server in a thread. `answers` are functions that get the request handler, in turn; then `usual`."""
+class Server(WebServer):
+    """A web server with one file, which knows ranges."""
 
     def __init__(self):
-        outer = self
-        self.answers: list[Any] = []
-        self.usual: Any = serve(DATA)
-        self.requests: list[tuple[str, str | None]] = []
+        super().__init__(serve(DATA))
         self.is_closing = threading.Event()
         self.sent_bytes = 0
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                outer.requests.append((self.path, self.headers["Range"]))
-                (outer.answers.pop(0) if outer.answers else outer.usual)(self)
-
-            def log_message(self, *_):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_):
-                pass  # clients that go away are what is tested
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.place = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.url = f"{self.place}/m.onnx"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+
+    @property
+    def asked(self):
+        """The paths and ranges of the requests."""
+        return [(path, headers.get("Range")) for path, headers, _ in self.requests]
 
     @property
     def ranges(self):
-        return [asked for _, asked in self.requests]
+        return [asked for _, asked in self.asked]
 
     def close(self):
         self.is_closing.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def say(status, body=b"", **headers):
-    def answer(handler):
-        handler.send_response(status)
-        for name, value in ({"Content_Length": str(len(body))} | headers).items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
+        super().close()
 
 
 def serve(data):
@@ -216,7 +184,7 @@ def test_a_model_comes_whole_and_with_its_licence(server, model, place):
         part in text
         for part in (model.sha256, model.origin, "MIT License", "Copyright (c) 2020 Shiqi Yu", "WIDER FACE")
     )
-    assert server.requests == [("/m.onnx", None)]
+    assert server.asked == [("/m.onnx", None)]
     assert steps == sorted(steps) and steps[-1] == (len(DATA), len(DATA))
 
 
@@ -241,17 +209,17 @@ def test_addresses_are_tried_in_order(server, model, place, caplog):
     three = replace(model, addresses=(f"{server.place}/a", f"{server.place}/b", f"{server.place}/c"))
     with caplog.at_level(logging.INFO):
         assert fetch(three, place).address == f"{server.place}/c"
-    assert [path for path, _ in server.requests] == ["/a", "/b", "/c"]
+    assert [path for path, _ in server.asked] == ["/a", "/b", "/c"]
     assert "/a: HTTP 404 Not Found" in caplog.text and f"/b: its SHA-256 is {sha256(bytes(len(DATA)))}" in caplog.text
 
 
 def test_a_mirror_is_a_file_or_a_folder_and_the_only_address(server, model, place):
     fetch(model, place, mirror=f"{server.place}/models/")
-    assert server.requests == [("/models/m.onnx", None)]
+    assert server.asked == [("/models/m.onnx", None)]
     remove(place)
     server.answers = [say(503)]
     text = refused("HTTP 503 Service Unavailable", model, place, mirror=f"{server.place}/other?key=hunter2")
-    assert server.requests[1:] == [("/other?key=hunter2", None)]
+    assert server.asked[1:] == [("/other?key=hunter2", None)]
     assert "hunter2" not in text and model.addresses[0] not in text
 
 
@@ -441,7 +409,7 @@ def test_redirects_on_the_named_server_are_followed_with_the_range(server, model
         say(307, Location=f"{server.place}/again"),
     ]
     fetch(model, place, mirror=server.url)
-    assert server.requests == [
+    assert server.asked == [
         ("/m.onnx", None),
         ("/moved", None),
         ("/m.onnx", "bytes=5000-"),

@@ -10,7 +10,8 @@ from edgeface.commands import outputs as module
 from edgeface.commands.outputs import OutputOptions, Outputs, print_states
 from edgeface.errors import ConfigError, EdgefaceError
 from edgeface.runtime.events import Event, FanOut, SinkState
-from tests.test_webhook import Server, say
+from tests.test_webhook import Server
+from tests.web_server import say
 
 TIME = datetime(2026, 11, 23, 18, 5, 9, 0, UTC)
 NOTHING = OutputOptions(

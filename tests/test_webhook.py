@@ -10,8 +10,6 @@ import ssl
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -26,67 +24,18 @@ from edgeface.runtime.sinks.courier import Courier
 from edgeface.runtime.sinks.credentials import secret
 from edgeface.runtime.sinks.outbox import Letter, Outbox
 from edgeface.runtime.sinks.webhook import Webhook, _retry_after_s, signature
+from tests.web_server import WebServer, hang_up, say
 
 BODY = b'{"event": "match"}'
 LETTER = Letter(1, "3f2b6c1e-0000-4000-8000-000000000001", BODY)
 
 
-class Server:
-    """A web server in a thread. `answers` are functions that get the request handler, in turn; then 204 is said."""
+class Server(WebServer):
+    """A web server that says 204 where it is not told otherwise."""
 
     def __init__(self):
-        outer = self
-        self.answers: list[Any] = []
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.connections = 0
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self):
-                outer.connections += 1
-                super().setup()
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.requests.append((self.path, dict(self.headers), body))
-                answer = outer.answers.pop(0) if outer.answers else say(204)
-                answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_):
-                pass  # clients that go away are what is tested
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/hook?door=1"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def close(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def say(status, body=b"", **headers):
-    def answer(handler):
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
-def hang_up(handler):
-    handler.close_connection = True
-    handler.connection.shutdown(socket.SHUT_RDWR)
+        super().__init__(say(204))
+        self.url = f"{self.place}/hook?door=1"
 
 
 def break_off(handler):
