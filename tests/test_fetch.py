@@ -428,7 +428,7 @@ def test_what_comes_with_a_redirect_is_not_read(server, model, place):
         server.is_closing.wait()
 
     server.answers = [never_ending]
-    fetch(model, place, mirror=server.url, timeout_s=10.0)
+    fetch(model, place, mirror=server.url, timeout_s=2.0)
     assert place.read_bytes() == DATA
 
 

@@ -888,7 +888,7 @@ def test_stop_is_obeyed_while_a_real_read_hangs():
     runner.start()
     assert hangs.wait(20)
     stop.set()
-    runner.join(20)
+    runner.join(5)
     assert not runner.is_alive()
     source.close()
     freed.set()

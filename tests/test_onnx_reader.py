@@ -256,7 +256,7 @@ def test_the_number_of_fields_is_limited():
     start = time.perf_counter()
     with pytest.raises(BundleError, match="too many fields"):
         read_model(field(7, 2, field(1, 2, field(5, 2, ints))) + field(8, 2, field(2, 0, varint(18))))
-    assert time.perf_counter() - start < 30
+    assert time.perf_counter() - start < 5
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20))

@@ -141,7 +141,7 @@ def test_lengths_that_lie_are_refused_at_once(data):
     start = time.perf_counter()
     with pytest.raises(DataError):
         read_pickle(data)
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 1
 
 
 def test_one_text_encoded_many_times_is_refused():

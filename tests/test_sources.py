@@ -458,7 +458,7 @@ def test_a_stream_that_falls_silent_is_an_error_in_time(stream_host: str) -> Non
         with pytest.raises(SourceError, match=r"silent for 0.5 s"):
             source.read()
             source.read()
-        assert 0.3 < time.monotonic() - started_s < 20
+        assert 0.3 < time.monotonic() - started_s < 5
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
@@ -467,7 +467,7 @@ def test_a_silent_host_is_an_error_in_time_without_credentials(scheme: str) -> N
         started_s = time.monotonic()
         with pytest.raises(SourceError, match=r"gave no picture in \d\.\d s \(limit 0.5 s\)") as caught:
             find_source(f"{scheme}://me:secret@127.0.0.1:{server.getsockname()[1]}/x", open_timeout_s=0.5).open()
-        assert 0.3 < time.monotonic() - started_s < 20
+        assert 0.3 < time.monotonic() - started_s < 5
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -626,7 +626,7 @@ def test_read_ahead_can_be_closed_while_its_queue_is_full_and_while_it_is_read()
     started_s = time.monotonic()
     source.close()
     source.close()
-    assert time.monotonic() - started_s < 20
+    assert time.monotonic() - started_s < 2
     with pytest.raises(SourceError, match="closed"):
         source.read()
 
@@ -634,7 +634,7 @@ def test_read_ahead_can_be_closed_while_its_queue_is_full_and_while_it_is_read()
 def test_what_the_thread_raises_reaches_the_reader_after_the_frames_before_it() -> None:
     ticker = Ticker(break_at=1)
     with ReadAhead(ticker) as source:
-        assert ticker.closed.wait(20)
+        assert ticker.closed.wait(5)
         assert source.read() is not None
         for _ in range(2):
             with pytest.raises(SourceError, match="ticker stopped"):

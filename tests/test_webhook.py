@@ -198,9 +198,9 @@ def test_abort_ends_a_send_that_hangs(server, hook):
     replies = []
     thread = threading.Thread(target=lambda: replies.append(hook.send(LETTER)))
     thread.start()
-    assert asked.wait(20)
+    assert asked.wait(5)
     hook.abort()
-    thread.join(20)
+    thread.join(3)
     release.set()
     assert [(reply.outcome, reply.why) for reply in replies] == [("again", "no answer before the end of the run")]
 
