@@ -1,10 +1,11 @@
 """WebDataset shards from any face set: large files that are read in one go, the same bytes each time."""
 
+import contextlib
 import io
 import json
 import random
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,19 +76,30 @@ def pack_faces(
         raise ConfigError(f"a shard has at least one byte, got {shard_bytes}; use for example {DEFAULT_SHARD_BYTES}")
     if not prefix or prefix.startswith(".") or not set(prefix).isdisjoint("/\\"):
         raise ConfigError(f"the prefix {prefix!r} is no file name; use for example 'faces'")
+    with new_data_folder(out) as folder:
+        return pack_shards(
+            faces,
+            folder,
+            shard_bytes=shard_bytes,
+            shuffle=shuffle,
+            prefix=prefix,
+            workers=workers,
+            progress=progress,
+        )
+
+
+@contextlib.contextmanager
+def new_data_folder(out: Path) -> Iterator[Path]:
+    """Give an empty temporary folder for a data set; `out` appears when the block ends without an error.
+
+    Raises:
+        DataError: `out` exists, or the disk cannot be written.
+    """
     if out.exists():
         raise DataError(f"{out} exists already; give a new folder, so that nothing is overwritten")
     try:
         with new_folder(out) as folder:
-            return pack_shards(
-                faces,
-                folder,
-                shard_bytes=shard_bytes,
-                shuffle=shuffle,
-                prefix=prefix,
-                workers=workers,
-                progress=progress,
-            )
+            yield folder
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror}") from error
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from edgeface.data.catalog import open_faces
 from edgeface.data.faceset import FaceSet, Sample, Skipped
 from edgeface.data.morphing import blend, warp
-from edgeface.data.packing import DEFAULT_SHARD_BYTES, pack_shards
+from edgeface.data.packing import new_data_folder, pack_shards
 from edgeface.data.parallel import in_order
-from edgeface.errors import ConfigError, DataError
-from edgeface.files import new_file, new_folder
+from edgeface.errors import ConfigError
+from edgeface.files import new_file
 from edgeface.images import encode_image
 
 TEACHER_FILE: Final = "teacher.npz"
@@ -50,7 +50,6 @@ class Views(FaceSet):
 
     def __init__(self, faces: FaceSet, count: int, seed: int) -> None:
         self._faces = faces
-        self._count = count
         self._seed = seed
         self._train = [place for place, sample in enumerate(faces.samples) if sample.split in ("", "train")]
         training = set(self._train)
@@ -140,30 +139,19 @@ def teach_faces(
     """
     if views < 1:
         raise ConfigError(f"a face has at least one view, itself; {views} were asked for")
-    if out.exists():
-        raise DataError(f"{out} exists already; give a new folder, so that nothing is overwritten")
     enlarged = Views(faces, views, seed)
     total = 2 * len(enlarged)
     tell = progress or (lambda done, of: None)
-    try:
-        with new_folder(out) as folder:
-            packed = pack_shards(
-                enlarged,
-                folder,
-                shard_bytes=DEFAULT_SHARD_BYTES,
-                workers=workers,
-                progress=lambda done, _: tell(done, total),
-            )
-            stored = open_faces(folder)
-            missing = len(enlarged) - len(stored)
-            answers = answer(
-                teacher, stored, workers=workers, progress=lambda done, _: tell(len(enlarged) + missing + done, total)
-            )
-            keys = np.array([sample.key for sample in stored.samples])
-            with new_file(folder / TEACHER_FILE) as file:
-                np.savez(file, key=keys, embedding=answers.astype(np.float16))
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    with new_data_folder(out) as folder:
+        packed = pack_shards(enlarged, folder, workers=workers, progress=lambda done, _: tell(done, total))
+        stored = open_faces(folder)
+        missing = len(enlarged) - len(stored)
+        answers = answer(
+            teacher, stored, workers=workers, progress=lambda done, _: tell(len(enlarged) + missing + done, total)
+        )
+        keys = np.array([sample.key for sample in stored.samples])
+        with new_file(folder / TEACHER_FILE) as file:
+            np.savez(file, key=keys, embedding=answers.astype(np.float16))
     return TeachReport(len(faces), len(stored), answers.shape[1], packed.size, packed.unreadable)
 
 
