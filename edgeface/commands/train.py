@@ -58,7 +58,7 @@ def train_command(
         return
     from edgeface.errors import ConfigError
     from edgeface.training.config import load_config
-    from edgeface.training.processes import is_one_of_many
+    from edgeface.training.processes import is_one_of_many, leave
 
     named: dict[str, Any] = {
         "data.path": data,
@@ -76,6 +76,8 @@ def train_command(
     work = Work(settings, out, val_data, val_pairs, resume, as_json, quiet)
     if nproc == 1:
         run_training(work)
+        if is_one_of_many():
+            leave()
     else:
         from edgeface.training.launch import launch
 
