@@ -13,14 +13,15 @@ HEAVY = {"torch", "onnx", "onnxscript", "matplotlib", "safetensors"}
 
 ROOMS = {  # room: what it may import of the project; a room may always import itself
     "contracts": set(),
-    "data": {"contracts"},
+    "conditions": {"contracts"},
+    "data": {"contracts", "conditions"},
     "losses": {"contracts"},
     "models": {"contracts"},
     "runtime": {"contracts"},
-    "evaluation": {"contracts", "data", "models", "training.checkpoint", "runtime"},
-    "training": {"contracts", "data", "losses", "models", "evaluation", "runtime"},
+    "evaluation": {"contracts", "conditions", "data", "models", "training.checkpoint", "runtime"},
+    "training": {"contracts", "conditions", "data", "losses", "models", "evaluation", "runtime"},
     "comparison": {"contracts", "data", "losses", "models", "training", "evaluation"},
-    "export": {"contracts", "data", "models", "training.checkpoint", "evaluation", "runtime"},
+    "export": {"contracts", "conditions", "data", "models", "training.checkpoint", "evaluation", "runtime"},
 }
 
 
