@@ -39,6 +39,7 @@ def test_an_event_has_exactly_the_documented_fields():
         quality=Quality(80.04, 0.25, 130.0, -3.0, 1.0),
         latency_ms={"detect": 4.0, "total": 9.12345},
         snapshot="a.jpg",
+        left_s=4.0,
     )
 
     assert uuid.UUID(event.id).version == 4
@@ -46,6 +47,8 @@ def test_an_event_has_exactly_the_documented_fields():
         "id": event.id,
         "time": "2026-11-23T18:05:09.123Z",
         "event": "match",
+        "valid_until": "2026-11-23T18:05:13.123Z",
+        "late": False,
         "frame": 7,
         "track": 2,
         "box": [10.0, 20.3, 30.0, 40.0],
@@ -76,6 +79,12 @@ def test_an_event_has_exactly_the_documented_fields():
 
 def test_no_two_events_have_the_same_id():
     assert len({Event(TIME, "no_face").id for _ in range(1000)}) == 1000
+
+
+def test_half_a_character_does_not_make_a_line_that_strict_readers_refuse():
+    line = Event(TIME, "match", identity="a\udc80b", runner_up="\ud83d", why="\ude00 \U0001f600").to_json()
+    values = json.loads(line)
+    assert (values["identity"], values["runner_up"], values["why"]) == ("a\ufffdb", "\ufffd", "\ufffd \U0001f600")
 
 
 @given(st.text(max_size=30), st.floats(-1, 1))
