@@ -116,7 +116,8 @@ def run(
         clock: seconds that never go back, for how long there was no frame.
 
     Raises:
-        GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
+        GalleryError: before the first frame: the gallery cannot be read, or there are people in it and nobody has the
+            claimed name.
         BundleError: before the first frame: as `limit` raises it.
     """
     decision, attention = settings.decision, settings.attention

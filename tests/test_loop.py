@@ -435,7 +435,9 @@ def test_the_summary_says_how_far_each_sink_has_come():
     assert summary.sinks == (SinkState("memory", sent=2),)
     facts = summary.to_json()
     assert facts["lost_events"] == 0
-    assert facts["sinks"] == [{"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "error": None}]
+    assert facts["sinks"] == [
+        {"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "late": 0, "error": None}
+    ]
 
 
 def test_what_waits_for_a_disk_is_tried_again_though_nothing_happens(monkeypatch):

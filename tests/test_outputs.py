@@ -28,6 +28,7 @@ NOTHING = OutputOptions(
     outbox=None,
     outbox_max_bytes=10**6,
     flush=0.05,
+    late_match="mark",
     on_match=None,
     on_event=None,
     hook_timeout=10.0,
@@ -159,8 +160,8 @@ def test_the_table_names_what_waits_and_is_left_out_where_there_is_only_a_termin
     assert capsys.readouterr().out == ""
     print_states((SinkState("standard output", sent=9), SinkState("webhook https://a", 4, 3, 2, 1, "HTTP 503")))
     header, _, row, note = capsys.readouterr().out.splitlines()
-    assert header.split() == ["output", "done", "waiting", "refused", "lost", "last", "error"]
-    assert row.split() == ["webhook", "https://a", "4", "3", "2", "1", "HTTP", "503"]
+    assert header.split() == ["output", "done", "waiting", "refused", "lost", "late", "last", "error"]
+    assert row.split() == ["webhook", "https://a", "4", "3", "2", "1", "0", "HTTP", "503"]
     assert "the next run" in note
 
 
