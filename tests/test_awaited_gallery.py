@@ -91,12 +91,8 @@ def test_what_can_never_be_its_gallery_is_an_error(tmp_path):
         pass
     (tmp_path / "text").write_text("hello" * 1000)
     (tmp_path / "loop").symlink_to("loop")
-    for name, message in (
-        ("g.db", "embedding space"),
-        ("text", "no gallery"),
-        (".", "is a folder"),
-        ("loop", "cannot be looked at"),
-    ):
+    messages = {"g.db": "embedding space", "text": "no gallery", ".": "is a folder", "loop": "cannot be looked at"}
+    for name, message in messages.items():
         with pytest.raises(GalleryError, match=message):
             AwaitedGallery(tmp_path / name, "space", DIMENSION)
 
@@ -134,8 +130,6 @@ def test_who_is_claimed_among_others_must_be_there(tmp_path):
     enrol(tmp_path / "g.db", "bob", BOB)
     settings = RunSettings(DecisionSettings(threshold=0.5, claim="alice"), ANY_FACE)
     with AwaitedGallery(tmp_path / "g.db", "space", DIMENSION) as gallery:
-        message = (
-            "nobody called 'alice' is in the gallery to be claimed, it has: bob; enrol 'alice', or claim one of these"
-        )
+        message = "nobody called 'alice' is in the gallery to be claimed, it has: bob; enrol 'alice', or claim one"
         with pytest.raises(GalleryError, match=message):
             run(FrameSequence([np.zeros((9, 9, 3), np.uint8)]), World([]), World([]), gallery, settings, [])
