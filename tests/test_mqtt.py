@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Broker:
         self.refusal = refusal
         self.level = level
         self.shy = shy
-        self.behaviours = []
+        self.behaviours: list[Any] = []
         self.logins = []
         self.messages = []
         self.expiries = []
@@ -84,7 +85,7 @@ class Broker:
                     properties, rest = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
                     self.expiries.append(struct.unpack(">I", properties[1:])[0] if properties[:1] == b"\2" else None)
                 self.messages.append((topic, flags, rest))
-                behaviour = self.behaviours.pop(0) if self.behaviours else "ack"
+                behaviour: Any = self.behaviours.pop(0) if self.behaviours else "ack"
                 if behaviour == "drop":
                     return
                 if behaviour == "ack":

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 from getpass import getuser
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from paho.mqtt.packettypes import PacketTypes  # noqa: E402
 from paho.mqtt.properties import Properties  # noqa: E402
 
 PASSWORD = "s3cret"
-CREDENTIALS = {"username": "camera", "password": PASSWORD}
+CREDENTIALS: Any = {"username": "camera", "password": PASSWORD}
 LETTER = Letter(1, "id", b'{"event": "match"}')
 
 
@@ -43,7 +44,7 @@ class Mosquitto:
 
     def __init__(self, folder, certificate=None):
         self.port, self.tls_port = free_port(), free_port()
-        self.process = None
+        self.process: Any = None
         self.folder = folder
         passwords = folder / "passwords"
         passwords.touch(mode=0o600)
@@ -59,7 +60,7 @@ class Mosquitto:
 
     def start(self):
         log = (self.folder / "log").open("a")
-        self.process = subprocess.Popen([MOSQUITTO, "-c", self.folder / "mosquitto.conf"], stdout=log, stderr=log)
+        self.process = subprocess.Popen([str(MOSQUITTO), "-c", self.folder / "mosquitto.conf"], stdout=log, stderr=log)
         log.close()
         for _ in range(1000):
             try:

@@ -70,6 +70,7 @@ def run_command(
     read_timeout: cam.ReadTimeout = 5.0,
     frozen_after: cam.FrozenAfter = 30.0,
     min_fps: cam.MinFps = 0.0,
+    any_certificate: cam.AnyCertificate = False,
     record: out.Record = None,
     record_minutes: out.RecordMinutes = None,
     events: out.Events = None,
@@ -134,6 +135,7 @@ def run_command(
         read_timeout=read_timeout,
         frozen_after=frozen_after,
         min_fps=min_fps,
+        any_certificate=any_certificate,
     )
     asked, view = cam.asked_of_camera(size, fps), cam.view_of_camera(rotate, mirror, crop)
     choice = chosen(

@@ -1,6 +1,7 @@
 """One connection to an MQTT broker, by paho-mqtt."""
 
 import secrets
+import socket
 import ssl
 import threading
 from dataclasses import dataclass
@@ -130,10 +131,10 @@ class Link:
         """
         properties = None
         if left_s is not None and self.version == "5":
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, int(left_s))  # whole seconds; some take 0 for never
         connection = self._client.socket()
-        if connection is not None:
+        if isinstance(connection, socket.socket):
             limit_delivery(connection, left_s)
         try:
             number = self._client.publish(topic, body, qos=1, retain=False, properties=properties).mid
@@ -164,7 +165,7 @@ class Link:
     def drop(self) -> None:
         """Close it, and let nothing arrive that did not arrive before."""
         connection = self._client.socket()
-        if connection is not None:
+        if isinstance(connection, socket.socket):
             forget_unsent(connection)
         self.close()
 
