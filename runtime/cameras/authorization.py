@@ -84,9 +84,9 @@ class Authorization:
 def _offers(text: str) -> Iterable[tuple[str, Mapping[str, str]]]:
     """Return scheme and fields of each challenge in one header, which may hold several."""
     found = list(_CHALLENGE.finditer(text))
-    for one, following in zip(found, [*found[1:], None], strict=True):
-        rest = text[one.end() : following.start() if following else len(text)]
-        parts = [part for part in parse_http_list(rest) if "=" in part]
+    ends = [following.start() for following in found[1:]]
+    for one, end in zip(found, [*ends, len(text)], strict=False):
+        parts = [part for part in parse_http_list(text[one.end() : end]) if part.partition("=")[2]]
         yield one[1].lower(), {name.lower(): value for name, value in parse_keqv_list(parts).items()}
 
 

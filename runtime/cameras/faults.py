@@ -49,9 +49,8 @@ def refusal(status: int, address: Address, reason: str = "") -> str:
     """Return what a status of HTTP or RTSP says and what to do, as the rest of a sentence about the stream."""
     said = " ".join(word for word in (str(status), reason) if word)
     if status == 401 and address.username is None:
-        return (
-            f"wants a user name and a password ({said}); give {address.scheme}://NAME:PASSWORD@... (%XX for @ : / ? #)"
-        )
+        example = f"{address.scheme}://NAME:PASSWORD@..."
+        return f"wants a user name and a password ({said}); give {example}, with %XX for @ : / ? #"
     if status == 401:
         return f"refuses the user name or the password ({said}); check both, as %XX where they hold @ : / ? #"
     if status == 403:

@@ -13,6 +13,7 @@ from edgeface.errors import SourceError
 from edgeface.runtime.cameras.address import Address
 from edgeface.runtime.cameras.authorization import Authorization
 from edgeface.runtime.cameras.faults import cannot_connect, refusal, stream_error
+from edgeface.runtime.cameras.redaction import redact
 
 MAX_REDIRECTS: Final = 5
 
@@ -54,10 +55,7 @@ class HttpClient:
                 if 200 <= answer.status < 300:
                     return answer
                 raise self._error(refusal(answer.status, self._address, http.client.responses.get(answer.status, "")))
-            there = self._address.leading_to(location)
-            if there.scheme not in ("http", "https"):
-                raise self._error(f"leads to {there.name}; give that address")
-            self._leave_for(there)
+            self._leave_for(location)
         raise self._error(f"leads from one address to the next, more than {MAX_REDIRECTS} times; give the last one")
 
     def read(self, answer: http.client.HTTPResponse, until_s: float) -> bytes:
@@ -67,6 +65,8 @@ class HttpClient:
             TimeoutError: there were none in time.
             OSError, http.client.HTTPException: the connection broke off.
         """
+        if answer.isclosed() or answer.length == 0:
+            return b""
         left_s = until_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
@@ -114,15 +114,16 @@ class HttpClient:
         try:
             return self._exchange()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
-            is_closed = isinstance(error, ConnectionError | http.client.RemoteDisconnected)
+            why = self._why(error)
             self.close()
-            if not is_used or not is_closed:
-                raise self._error(self._why(error)) from None
+            if not is_used or not isinstance(error, ConnectionError):
+                raise self._error(why) from None
         try:  # a server may close an idle connection at any time; that is no failure
             return self._exchange()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
+            why = self._why(error)
             self.close()
-            raise self._error(self._why(error)) from None
+            raise self._error(why) from None
 
     def _exchange(self) -> http.client.HTTPResponse:
         self._started_s, self._is_connected, self._is_timed_out = time.monotonic(), False, False
@@ -134,18 +135,21 @@ class HttpClient:
         self._is_connected = True
         assert self._socket is not None
         self._socket.settimeout(self._limit_s)
-        headers = {"User-Agent": f"edgeface/{__version__}", "Accept": "*/*"}
+        headers: dict[str, str | bytes] = {"User-Agent": f"edgeface/{__version__}", "Accept": "*/*"}
         if (credentials := self._authorization.header("GET", self._address.target)) is not None:
-            headers["Authorization"] = credentials
+            headers["Authorization"] = credentials.encode()
         # Time-outs of sockets start anew with every byte; a header that drips would never end.
         alarm = threading.Timer(self._limit_s, self._stop)
         alarm.daemon = True
         alarm.start()
         try:
             self._connection.request("GET", self._address.target, headers=headers)
-            return self._connection.getresponse()
+            answer = self._connection.getresponse()
         finally:
             alarm.cancel()
+        if self._is_timed_out:  # the end of the connection looks like that of the header
+            raise TimeoutError
+        return answer
 
     def _finish_last(self) -> None:
         """Read what is left of the last answer, so that its connection can be used again, or close that."""
@@ -178,7 +182,15 @@ class HttpClient:
         self._answer = http.client.HTTPResponse(*arguments, **more)
         return self._answer
 
-    def _leave_for(self, there: Address) -> None:
+    def _leave_for(self, location: str) -> None:
+        """Ask at another address from now on."""
+        try:
+            there = self._address.leading_to(location)
+        except SourceError:
+            where = redact(location)[:200]
+            raise self._error(f"leads to {where}, where no camera can be; check the address") from None
+        if there.scheme not in ("http", "https"):
+            raise self._error(f"leads to {there.name}; give that address")
         if (there.scheme, there.host, there.port) != (self._address.scheme, self._address.host, self._address.port):
             self.close()
             self._authorization = Authorization(there.username, there.password)

@@ -102,7 +102,8 @@ def _one_or_many(
     pictures = 0
     try:
         while True:
-            pictures += splitter.next() is not None
+            while splitter.next() is not None:
+                pictures += 1
             if pictures > 1 or (pictures and splitter.is_inside):
                 break
             if not (more := client.read(answer, time.monotonic() + read_timeout_s)):
@@ -190,9 +191,7 @@ class MjpegStream(HttpPictures):
                     raise self._lost()
                 self._splitter.feed(more)
         except NoPictureError as error:
-            raise stream_error(
-                self.name, f"{error}; it must be an MJPEG stream, check its settings in the camera"
-            ) from None
+            raise stream_error(self.name, f"{error}; it must be MJPEG, check its settings in the camera") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from None
         return self._frame(decode_image(picture, f"a picture of {self.name}"))
@@ -224,6 +223,8 @@ class Snapshot(HttpPictures):
         self._due_s = max(self._due_s, time.monotonic() - 1.0) + 1.0 / (self.fps or POLLS_PER_S)
         data = self._fetch()
         if self._last is None or self._last[0] != data:  # else the camera has no other picture yet
+            if data.startswith(_JPEG):
+                _check_whole(data)
             self._last = (data, decode_image(data, f"the picture of {self.name}"))
         return self._frame(self._last[1])
 
@@ -245,3 +246,11 @@ class Snapshot(HttpPictures):
         if data.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
             raise stream_error(self.name, f"{WEB_PAGE}, after {self._count} pictures; {_ADVICE}")
         return data
+
+
+def _check_whole(data: bytes) -> None:
+    """Raise ImageError for a JPEG that was cut off, which a decoder fills up with grey."""
+    splitter = JpegSplitter()
+    splitter.feed(data)
+    if splitter.next() is None:
+        raise ImageError("a picture was cut off")

@@ -143,7 +143,8 @@ class Outbox:
                 query = "SELECT number, event, body FROM letters WHERE sink = ? AND number > ? AND refused IS NULL"
                 row = self._connection.execute(f"{query} ORDER BY number LIMIT 1", (sink, after)).fetchone()
                 if row is not None:
-                    return Letter(*row, until_s=self._until_s.get(row[0]))
+                    number, event, body = row
+                    return Letter(number, event, body, self._until_s.get(number))
             return next((letter for to, letter in self._memory if to == sink and letter.number > after), None)
 
     def done(self, sink: str, letter: Letter) -> None:
