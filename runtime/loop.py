@@ -11,6 +11,7 @@ from typing import Final
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
 from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.cameras.redaction import printable
 from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.attention import AttentionSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
@@ -348,7 +349,7 @@ class _Loop:
         self.failures += 1
         self.failures_in_a_row += 1
         text = str(error) if isinstance(error, EdgefaceError) else f"{type(error).__name__}: {error}"
-        why = " ".join(text.split())[:_MAX_WHY]
+        why = printable(" ".join(text.split()))[:_MAX_WHY]
         if why != self.last_failure:
             logger.warning("frame not processed: %s", why, exc_info=not isinstance(error, EdgefaceError))
             self._tell("error", why=why)

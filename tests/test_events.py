@@ -267,6 +267,20 @@ def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
     assert kept.events == [PLAIN] * 2
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
+def test_a_name_that_the_stream_cannot_write_is_escaped(encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    sink = LinesSink(stream, lambda event: f"match {event.identity}")
+    for name in ("Łucja 小明", "Zoë", "half \udc80 a character"):
+        sink.write(Event(TIME, "match", identity=name))
+    lines = raw.getvalue().decode(encoding).splitlines()
+    expected = {"ascii": "Zo\\xeb", "latin-1": "Zoë", "utf-8": "Zoë", "cp1252": "Zoë"}[encoding]
+    assert lines[1:] == [f"match {expected}", "match half \\udc80 a character"]
+    assert lines[0] == ("match Łucja 小明" if encoding == "utf-8" else "match \\u0141ucja \\u5c0f\\u660e")
+    assert sink.state().sent == 3
+
+
 def test_standard_output_whose_reader_has_gone_ends_without_noise():
     program = (
         "import sys, datetime, time\n"

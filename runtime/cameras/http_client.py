@@ -33,7 +33,8 @@ class HttpClient:
     def __init__(self, address: Address, limit_s: float, *, any_certificate: bool = False) -> None:
         self.name = address.name
         self._address = address
-        self._limit_s = limit_s
+        self.limit_s = limit_s
+        """How long an answer may take to begin."""
         self._any_certificate = any_certificate
         self._authorization = Authorization(address.username, address.password)
         self._connection: http.client.HTTPConnection | None = None
@@ -134,12 +135,12 @@ class HttpClient:
             self._socket = self._connection.sock
         self._is_connected = True
         assert self._socket is not None
-        self._socket.settimeout(self._limit_s)
+        self._socket.settimeout(self.limit_s)
         headers: dict[str, str | bytes] = {"User-Agent": f"edgeface/{__version__}", "Accept": "*/*"}
         if (credentials := self._authorization.header("GET", self._address.target)) is not None:
             headers["Authorization"] = credentials.encode()
         # Time-outs of sockets start anew with every byte; a header that drips would never end.
-        alarm = threading.Timer(self._limit_s, self._stop)
+        alarm = threading.Timer(self.limit_s, self._stop)
         alarm.daemon = True
         alarm.start()
         try:
@@ -171,9 +172,9 @@ class HttpClient:
             context = ssl.create_default_context()
             if self._any_certificate:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            connection = http.client.HTTPSConnection(host, port, timeout=self._limit_s, context=context)
+            connection = http.client.HTTPSConnection(host, port, timeout=self.limit_s, context=context)
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=self._limit_s)
+            connection = http.client.HTTPConnection(host, port, timeout=self.limit_s)
         connection.response_class = self._begin_answer  # type: ignore[assignment]
         return connection
 
@@ -210,7 +211,7 @@ class HttpClient:
         if self._is_connected and (self._is_timed_out or isinstance(error, TimeoutError)):
             what = "the header of its answer does not end" if has_status else "it said nothing"
             return (
-                f"gave no picture in {took_s:.1f} s (limit {self._limit_s:g} s): {what}; "
+                f"gave no picture in {took_s:.1f} s (limit {self.limit_s:g} s): {what}; "
                 "check the address and the port, and that the camera is well"
             )
         if isinstance(error, http.client.LineTooLong) or "headers" in str(error):

@@ -209,6 +209,7 @@ class Snapshot(HttpPictures):
         read_timeout_s: float,
     ) -> None:
         super().__init__(client, read_timeout_s)
+        client.limit_s = min(client.limit_s, read_timeout_s)
         # Not so seldom that it would count as lost.
         self.fps = max(min(fps or POLLS_PER_S, MAX_POLLS_PER_S), 2.0 / read_timeout_s)
         self._due_s = time.monotonic()
