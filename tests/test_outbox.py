@@ -400,6 +400,33 @@ def test_a_bug_in_a_transport_does_not_end_delivery(outbox):
     assert place.got == [0]
 
 
+@pytest.mark.parametrize("trouble", [Reply("again", "HTTP 500", answered=True), ValueError("Invalid header value")])
+def test_a_letter_that_its_receiver_cannot_bear_is_set_aside_in_the_end(outbox, trouble):
+    place, clock = Place(*[trouble] * 40), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(event(0))
+    courier.write(event(1))
+    while not courier.state().refused:
+        clock.now_s += courier.step() or 0.0
+        assert clock.now_s < 1000.0 + 2 * 3600
+    assert 40 - len(place.replies) >= 10
+    assert clock.now_s >= 1000.0 + 3600  # a server that is broken for a while loses nothing by it
+    place.replies.clear()
+    while courier.step() is not None:
+        pass
+    assert (place.got, courier.state().refused, courier.state().waiting) == ([1], 1, 0)
+
+
+def test_a_server_that_is_away_is_waited_for_however_long_it_takes(outbox):
+    place, clock = Place(*[Reply("again", "HTTP 503")] * 400), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(event(0))
+    while (wait_s := courier.step()) is not None:
+        clock.now_s += wait_s
+    assert (place.got, courier.state().refused) == ([0], 0)
+    assert clock.now_s > 100_000
+
+
 def test_an_event_that_was_sent_is_not_sent_again_though_the_disk_is_full(outbox):
     place = Place()
     courier = by_hand(outbox, place)

@@ -112,6 +112,7 @@ def test_what_a_status_means(server, hook, status, outcome):
     server.answers = [say(status, b"" if status in (204, 304) else b"token s3cret-token is wrong")]
     reply = hook.send(LETTER)
     assert reply.outcome == outcome
+    assert reply.answered == (status in (500, 599))
     if outcome != "sent":
         assert reply.why.startswith(f"HTTP {status}")
         assert "s3cret" not in reply.why

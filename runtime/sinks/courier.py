@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from edgeface.errors import ConfigError
 from edgeface.runtime.clock import steady_s
@@ -14,6 +14,9 @@ from edgeface.runtime.sinks import late
 from edgeface.runtime.sinks.outbox import Letter, Outbox
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_TRIES: Final = 10
+PATIENCE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,13 @@ class Reply:
             sent, because its time was over before it could leave.
         why: it was not sent. Without credentials, it goes into logs.
         after_s: the destination asks to be left alone for so long.
+        answered: of `again`: the destination was there, so that it may be the letter that it cannot bear.
     """
 
     outcome: Literal["sent", "again", "refused", "late"]
     why: str = ""
     after_s: float = 0.0
+    answered: bool = False
 
 
 class Transport(Protocol):
@@ -90,7 +95,8 @@ class Courier:
 
     An event is in the outbox when `write` returns. The one at the head of the queue is tried until it is sent or
     refused, and the others wait behind it. Refused ones are set aside in the outbox and tried again when the next run
-    starts, which is when a token or an address can have changed.
+    starts, which is when a token or an address can have changed. One that the destination answers and does not take,
+    `PATIENCE_TRIES` times and for `PATIENCE_S`, counts as refused: what breaks its receiver must not hold up all others.
 
     A match that was not sent while it held is no match any more: see `edgeface.runtime.sinks.late`. Its age goes by a
     clock of this process, as the wall clock of a device may say anything; so what an earlier run left is late.
@@ -128,6 +134,7 @@ class Courier:
         self._sent = 0
         self._refused = 0
         self._late = 0
+        self._tried = (0, 0, 0.0)  # a letter's number, how often it was answered and not taken, since when
         self._overtaken = 0  # number of a letter whose time was over while it was being sent
         self._error: str | None = None
         self._last_refusal: str | None = None
@@ -218,7 +225,9 @@ class Courier:
             reply = self._transport.send(outgoing)
         except Exception as error:  # whatever it is, the next events may not be stuck behind a dead thread
             logger.exception("sending to %s failed", self._transport.place)
-            reply = Reply("again", f"{type(error).__name__}: {error}")
+            reply = Reply("again", f"{type(error).__name__}: {error}", answered=True)
+        if reply.answered and self._is_hopeless(letter, now_s):
+            reply = Reply("refused", f"{reply.why}, {PATIENCE_TRIES} times and more")
         if reply.outcome == "again":
             return self._wait(reply)
         if reply.outcome == "late":
@@ -239,6 +248,12 @@ class Courier:
             logger.warning("%s answers again", self._transport.place)
         self._failures, self._error = 0, None
         return 0.0
+
+    def _is_hopeless(self, letter: Letter, now_s: float) -> bool:
+        """Count a try that was answered, and tell whether there were enough of them for this letter."""
+        number, tries, since_s = self._tried
+        self._tried = (letter.number, tries + 1, since_s) if number == letter.number else (letter.number, 1, now_s)
+        return self._tried[1] >= PATIENCE_TRIES and now_s - self._tried[2] >= PATIENCE_S
 
     def _is_late(self, letter: Letter) -> bool:
         if letter.until_s is None:

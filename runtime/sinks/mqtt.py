@@ -38,6 +38,7 @@ _TROUBLE: Final = {
     0x91: "Packet identifier in use",
     0x97: "Quota exceeded: the broker takes no more messages from here for now",
 }
+_BROKERS_OWN: Final = frozenset({0x91, 0x97})  # of these, what can have nothing to do with the message
 _MESSAGE_ONLY: Final = frozenset({0x90, 0x95, 0x99})  # a broker that ends the connection because of the message
 _LOGIN: Final = frozenset({0x86, 0x87, 0x8C})  # a connection is refused because of who comes
 
@@ -126,7 +127,7 @@ class Mqtt:
             return Reply("sent")
         if code in _REFUSALS:
             return Reply("refused", _REFUSALS[code])
-        return Reply("again", _TROUBLE.get(code, f"reason code 0x{code:02X}"))
+        return Reply("again", _TROUBLE.get(code, f"reason code 0x{code:02X}"), answered=code not in _BROKERS_OWN)
 
     def abort(self) -> None:
         """End a `send` in another thread soon."""

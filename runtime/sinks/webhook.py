@@ -38,6 +38,7 @@ SECRET: Final = "EDGEFACE_WEBHOOK_SECRET"
 
 _PORTS: Final = {"https": 443, "http": 80}
 _BUSY: Final = frozenset({408, 425, 429})  # 4xx that say nothing about the request
+_AWAY: Final = frozenset({502, 503, 504})  # 5xx that say nothing about it either
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _MAX_REDIRECTS: Final = 3
 _MAX_BODY: Final = 64 * 1024
@@ -234,7 +235,8 @@ class Webhook:
         if status in _BUSY or status >= 500:
             # By the server's own clock if it tells it: that of a device may be years behind.
             now_s = _seconds(headers.get("Date") or "")
-            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), now_s or self._clock()))
+            after_s = _retry_after_s(headers.get("Retry-After"), now_s or self._clock())
+            return Reply("again", why, after_s, answered=status >= 500 and status not in _AWAY)
         if 300 <= status < 400 and location:
             why += f": not followed to {redact(location)[:200]}; give the final address"
         if status in (401, 403):
