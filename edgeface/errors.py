@@ -11,6 +11,7 @@
     ├── ExportError               a network that cannot be exported or quantized as asked
     ├── BundleError               a bundle that is missing, incomplete, changed or of another version
     ├── GalleryError              a gallery that is missing, broken, empty or of another embedding space
+    │   └── NoGalleryError        no gallery yet: no file, or an empty one
     ├── SourceError               a camera, video or stream that cannot be opened or read
     ├── FetchError                a public model that cannot be fetched, or is another file than it should be
     ├── ProviderError             an execution provider that cannot run here
@@ -68,6 +69,10 @@ class BundleError(EdgefaceError):
 
 class GalleryError(EdgefaceError):
     """A gallery is missing, broken, empty or of another embedding space."""
+
+
+class NoGalleryError(GalleryError):
+    """There is no gallery yet: no file, or an empty one."""
 
 
 class SourceError(EdgefaceError):

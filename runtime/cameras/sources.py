@@ -16,6 +16,7 @@ from edgeface.errors import ImageError, SourceError
 from edgeface.images import IMAGE_SUFFIXES, read_image
 from edgeface.runtime.cameras.frames import Frame, FrameSequence, FrameSource
 from edgeface.runtime.cameras.gstreamer import Pipeline, check_gstreamer, describe_pipeline
+from edgeface.runtime.cameras.http_pictures import open_pictures
 from edgeface.runtime.cameras.redaction import printable, redact
 from edgeface.runtime.cameras.video import Asked, Camera, Stream, VideoFile, quiet_opencv, suggest_cameras
 from edgeface.runtime.cameras.view import View, Viewed
@@ -39,7 +40,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 STREAM_SCHEMES: Final = ("http", "https", "rtmp", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-"""Network streams that are handed to FFmpeg."""
+"""Network streams; FFmpeg reads them, but for JPEG pictures over HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +66,31 @@ def find_source(
     view: View | None = None,
     open_timeout_s: float = 10.0,
     read_timeout_s: float = 5.0,
+    any_certificate: bool = False,
 ) -> FoundSource:
     """Find out what `spec` names: a camera, a file, a picture, a folder of pictures, a stream or a pipeline.
 
     Args:
         spec: `0`, `camera:0`, `/dev/video0` or a link to it such as those in `/dev/v4l/by-id`; a path; a URL of one
             of `STREAM_SCHEMES`; or `gst:` and a GStreamer pipeline.
-        asked: what to ask a camera for; others ignore it.
+        asked: what to ask a camera for, and how often to ask for pictures that are not a stream; others ignore it.
         view: how to turn and cut the pictures.
         open_timeout_s: how long a stream may take to answer.
         read_timeout_s: how long a stream may be silent between two frames.
+        any_certificate: take https:// pictures with any certificate.
 
     Raises:
         SourceError: there is no such file, kind of stream or GStreamer.
     """
-    found = _find(spec, asked, open_timeout_s, read_timeout_s)
+    found = _find(spec, asked, open_timeout_s, read_timeout_s, any_certificate)
     if view is None or view.is_plain:
         return found
     return replace(found, open=lambda: _viewed(found.open(), view))
 
 
-def _find(spec: str, asked: Asked | None, open_timeout_s: float, read_timeout_s: float) -> FoundSource:
+def _find(
+    spec: str, asked: Asked | None, open_timeout_s: float, read_timeout_s: float, any_certificate: bool
+) -> FoundSource:
     if camera := re.fullmatch(r"(?:camera:)?([0-9]{1,5})", spec):
         index = int(camera[1])
         return FoundSource(f"camera {index}", True, lambda: Camera(index, asked))
@@ -103,11 +108,20 @@ def _find(spec: str, asked: Asked | None, open_timeout_s: float, read_timeout_s:
         scheme = spec.partition("://")[0].lower()
         if scheme not in STREAM_SCHEMES:
             raise SourceError(f"cannot open {redact(spec)}: use one of {', '.join(STREAM_SCHEMES)}")
-        return FoundSource(
-            redact(spec),
-            True,
-            lambda: Stream(spec, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s),
-        )
+
+        def open_stream() -> FrameSource:
+            pictures = None
+            if scheme in ("http", "https"):
+                pictures = open_pictures(
+                    spec,
+                    fps=None if asked is None else asked.fps,
+                    open_timeout_s=open_timeout_s,
+                    read_timeout_s=read_timeout_s,
+                    any_certificate=any_certificate,
+                )
+            return pictures or Stream(spec, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
+
+        return FoundSource(redact(spec), True, open_stream)
     path = Path(spec)
     if not os.path.exists(spec):  # unlike Path.exists, it also bears a name that is too long
         raise SourceError(
