@@ -39,7 +39,16 @@ class UnknownNameError(ConfigError):
 
 
 class ImageError(EdgefaceError):
-    """A picture is missing, broken or of an unusable size."""
+    """A picture is missing, broken or of an unusable size.
+
+    Args:
+        message: the whole story.
+        kind: what is the matter in a few words, by which pictures are counted: `HEIC`, `truncated JPEG`, ...
+    """
+
+    def __init__(self, message: str, kind: str = "unusable picture") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class NoFaceError(EdgefaceError):
