@@ -3,13 +3,15 @@
 The name of a file says nothing: photographs are sent on with the wrong ending, and web pages are saved as pictures.
 """
 
+import os
 import re
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from edgeface.image_formats import heif, jpeg2000, tiff
+from edgeface.image_formats import heic, heif, jpeg2000, tiff
 from edgeface.image_formats.broken import BrokenPicture
 
 HEAD_BYTES: Final = 4096
@@ -21,13 +23,26 @@ IMAGE_SUFFIXES: Final = frozenset(
 )
 """File names with these endings (any case) are taken for pictures without a look at the file."""
 
+SURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Files with these endings are listed without a look inside: a hundred thousand of them take a second."""
+
+COMPANION_SUFFIXES: Final = frozenset(
+    ".csv .db .html .ini .json .jsonl .lst .md .npy .npz .onnx .toml .txt .xml .yaml .yml".split()
+)
+"""Files with these endings, and no picture inside, lie beside pictures for good reasons: they are not told."""
+
 NO_PICTURE: Final = "not a picture"
 EMPTY: Final = "empty file"
 
-READ: Final = frozenset(
-    {"JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF", "HEIC", "PNM", "JPEG 2000"}
-)
+UNREADABLE: Final = "unreadable file"
+
+READ: Final = frozenset({"JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF", "HEIC", "PNM", "JPEG 2000"})
 """Kinds that are read; HEIC with the extra `heic` only."""
+
+PICTURES: Final = frozenset(
+    {"JPEG XL", "JPEG XR", "camera RAW", "SVG", "Photoshop", "OpenEXR", "Radiance HDR", "TGA", "icon", "web page"}
+)
+"""Kinds that are pictures, or were meant to be, and are not read."""
 
 ADVICE: Final = {
     "HEIC": "install its reader with: pip install 'edgeface[heic]', or convert it to JPEG",
@@ -119,6 +134,36 @@ _BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40,
 def picture_kind(head: bytes) -> str:
     """Return what a file is, from its first `HEAD_BYTES` bytes or all of it: a name in `READ` or `ADVICE`."""
     return next((magic.name for magic in _MAGIC if magic.test(head)), NO_PICTURE)
+
+
+def unread_kind(path: str) -> str | None:
+    """Say what a file in a folder of pictures is that is not read; None if it is read, or looks so by its name.
+
+    A companion of pictures, such as a list, has the kind that is empty.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SURE_SUFFIXES:
+        return None
+    try:
+        with open(path, "rb") as file:
+            kind = picture_kind(file.read(HEAD_BYTES))
+    except OSError:
+        return UNREADABLE
+    if can_read(kind):
+        return None
+    return "" if suffix in COMPANION_SUFFIXES and kind not in READ else kind
+
+
+def can_read(kind: str) -> bool:
+    """Whether pictures of a kind are read here, with what is installed."""
+    return kind in READ and (kind != "HEIC" or heic.is_installed())
+
+
+def describe_kinds(kinds: Iterable[str]) -> str:
+    """Count kinds and say what to do about them: `8 HEIC, 1 truncated JPEG; HEIC: convert it to JPEG`."""
+    counts = Counter(kinds).most_common()
+    advice = [f"{kind}: {ADVICE[kind]}" for kind, _ in counts if kind in ADVICE and kind != NO_PICTURE]
+    return "; ".join((", ".join(f"{count} {kind}" for kind, count in counts), *advice))
 
 
 def _is_targa(data: bytes) -> bool:

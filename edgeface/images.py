@@ -14,7 +14,7 @@ from edgeface.files import readable_name, write_bytes
 from edgeface.image_formats import heic, heif
 from edgeface.image_formats.broken import BrokenPicture
 from edgeface.image_headers import check_structure, picture_size
-from edgeface.image_kinds import ADVICE, EMPTY, IMAGE_SUFFIXES, NO_PICTURE, READ, picture_kind
+from edgeface.image_kinds import ADVICE, EMPTY, IMAGE_SUFFIXES, NO_PICTURE, UNREADABLE, can_read, picture_kind
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -38,6 +38,10 @@ MAX_PIXELS_BY_ROWS: Final = 420_000_000
 """A photograph of up to so many pixels is decoded at reduced size where the decoder does so row by row: JPEG."""
 MAX_PIXELS_WHOLE: Final = 200_000_000
 """The same where it decodes all pixels first: progressive JPEG, PNG, WebP, TIFF, BMP, PNM."""
+
+SPARSE_PIXELS: Final = 16_000_000
+PIXELS_A_BYTE: Final = 10_000
+"""A larger picture than the former has less pixels for each byte than the latter: even a black photograph has."""
 
 TOO_LARGE: Final = "too large"
 _REDUCED: Final = {1: 0, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -127,7 +131,7 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"picture not found: {name}", "missing file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageError(f"picture {name} cannot be read: {reason}", "unreadable file") from error
+        raise ImageError(f"picture {name} cannot be read: {reason}", UNREADABLE) from error
 
 
 def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
@@ -136,7 +140,7 @@ def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
     kind = picture_kind(data)
     if kind == NO_PICTURE:
         raise ImageError(f"{name} is not a readable picture ({len(data)} bytes); {ADVICE[NO_PICTURE]}", NO_PICTURE)
-    if kind not in READ or (kind == "HEIC" and not heic.is_installed()):
+    if not can_read(kind):
         raise ImageError(f"{name} is no picture that can be read here but {kind}; {ADVICE[kind]}", kind)
     size_wh = picture_size(data)
     if size_wh is None:
@@ -145,12 +149,15 @@ def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
     if reduce and kind in _SHRUNK:
         most = MAX_PIXELS_BY_ROWS if kind == "JPEG" else MAX_PIXELS_WHOLE
     _check_pixels(size_wh, most, name)
+    pixels = size_wh[0] * size_wh[1]
+    if pixels > SPARSE_PIXELS and pixels > PIXELS_A_BYTE * len(data):
+        raise _broken(name, data, BrokenPicture(f"it says {size_wh[0]} x {size_wh[1]} pixels", cut=True), kind)
     try:
         checked = check_structure(data, size_wh)
         if not checked.by_rows:
             _check_pixels(size_wh, min(most, MAX_PIXELS_WHOLE), name)
         reduction = next(r for r in _REDUCED if -(-size_wh[0] // r) * -(-size_wh[1] // r) <= MAX_PIXELS)
-        image = _pixels(checked.data, kind, reduction, name)
+        image = _pixels(checked.data, kind, reduction, size_wh)
     except BrokenPicture as broken:
         raise _broken(name, data, broken, kind) from broken
     height, width = image.shape[:2]
@@ -164,10 +171,10 @@ def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
     return Photograph(image, reduction, (width, height) if kind == "HEIC" else upright)
 
 
-def _pixels(data: bytes, kind: str, reduction: int, name: str) -> npt.NDArray[np.uint8]:
+def _pixels(data: bytes, kind: str, reduction: int, size_wh: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Decode a file that was checked."""
     if kind == "HEIC":
-        return heic.decode(data)
+        return heic.decode(data, size_wh)
     flags = _REDUCED[reduction] | cv2.IMREAD_COLOR_RGB
     if kind == "AVIF":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION  # that of Exif; the format has its own

@@ -119,14 +119,16 @@ def decision_event(
     latency_ms: Mapping[str, float],
     snapshot: str | None = None,
     liveness: float | None = None,
+    reduction: int = 1,
 ) -> Event:
-    """Return the event for what is known about a track."""
+    """Return the event for what is known about a track; `reduction` is that of the frame."""
+    x, y, width, height = (float(side) * reduction for side in track.box)
     return Event(
         time=time,
         event=name,
         frame=frame,
         track=track.id,
-        box=(float(track.box[0]), float(track.box[1]), float(track.box[2]), float(track.box[3])),
+        box=(x, y, width, height),
         identity=decision.identity,
         score=decision.score,
         threshold=decision.threshold,

@@ -163,6 +163,7 @@ class _Loop:
         self.last_index: int | None = None
         self.last_frame_s = clock()
         self.last_shape: tuple[int, ...] | None = None
+        self.last_reduction = 1
 
     def run(self, stop: threading.Event) -> Summary:
         ended: Ended = "error"
@@ -268,6 +269,7 @@ class _Loop:
         """Note that there is a frame. Where it has another size than the last one, no box of that means anything."""
         self.frames += 1
         self.last_index, self.last_frame_s = frame.index, self.clock()
+        self.last_reduction = frame.reduction
         shape, self.last_shape = self.last_shape, frame.image.shape
         if shape not in (None, frame.image.shape) and not self.settings.stills:
             self._end_tracks(None)
@@ -317,6 +319,7 @@ class _Loop:
                 latency_ms=_latency_ms(laps),
                 snapshot=snapshot,
                 liveness=answer.liveness,
+                reduction=self.last_reduction,
             )
             self.sinks.write(event)
 

@@ -141,8 +141,11 @@ def _warn(bundle: "Bundle", people: "People", result: "Recalibration", written: 
     if len(result.suspects) > SHOWN:
         console.say(f"warning: and {len(result.suspects) - SHOWN} more such pairs; --json lists all")
     if people.skipped:
+        from edgeface.image_kinds import describe_kinds
+
         reasons = "; ".join(console.printable(skipped.reason) for skipped in people.skipped[:SHOWN])
-        console.say(f"note: {len(people.skipped)} pictures were left out: {reasons}")
+        kinds = describe_kinds(skipped.kind for skipped in people.skipped)
+        console.say(f"note: {len(people.skipped)} pictures were left out ({kinds}): {reasons}")
     if bundle.signed_by is not None:
         console.say(
             f"note: the signature does not hold for new thresholds, so {written} has none; sign it again: "
@@ -158,7 +161,7 @@ def _facts(bundle: "Bundle", people: "People", result: "Recalibration", written:
         "before": [_effect_facts(effect) for effect in result.before],
         "thresholds": [_effect_facts(effect) for effect in result.after],
         "suspects": [{"names": [s.first, s.second], "score": s.score} for s in result.suspects],
-        "skipped": [{"picture": skipped.key, "why": skipped.reason} for skipped in people.skipped],
+        "skipped": [{"picture": skipped.key, "why": skipped.reason, "kind": skipped.kind} for skipped in people.skipped],
         "must_be_signed_again": bundle.signed_by is not None,
     }
 

@@ -126,6 +126,7 @@ def export_command(
     opt.refuse_foreign(context, "embed", opt.all_but(context, "max_side", "min_score"))
     from edgeface.commands.labelled import foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
+    from edgeface.data.faceset import left_out
     from edgeface.errors import ConfigError, DataError
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
@@ -163,9 +164,13 @@ def export_command(
         console.say(text, quiet or as_json)
 
     faces = open_faces(calibration, split=calibration_split)
+    if faces.skipped:
+        step(f"left out of {calibration}: {left_out(faces.skipped)}")
     labelled = None
     if data is not None:
         labelled = LabelledPairs(*open_pairs(data, pairs, split))
+        if labelled.faces.skipped:
+            step(f"left out of {data}: {left_out(labelled.faces.skipped)}")
     else:
         try:
             labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {Path(calibration).name}")

@@ -28,10 +28,10 @@ def verify_command(
 
     Example: edgeface verify a.jpg b.jpg --bundle my.bundle
     """
-    from edgeface.images import read_image
+    from edgeface.images import read_photograph
     from edgeface.runtime.recognizer import open_recognizer
 
-    images = [read_image(path) for path in (first, second)]
+    images = [read_photograph(path).image for path in (first, second)]
     recognizer = open_recognizer(
         bundle,
         precision=precision,

@@ -37,6 +37,10 @@ class Pairs:
         """The faces that occur in a pair, sorted, each once."""
         return np.unique(np.concatenate([self.first, self.second]))
 
+    def select(self, places: Indices) -> "Pairs":
+        """Return the pairs at these places."""
+        return Pairs(self.first[places], self.second[places], self.same[places], self.folds[places])
+
 
 def read_lfw_pairs(path: Path, faces: FaceSet) -> Pairs:
     """Read `pairs.txt` of Labeled Faces in the Wild (View 2).

@@ -57,7 +57,11 @@ def _open(table: Path, rows: Iterator[Row]) -> StoredFaces:
         raise DataError(
             f"none of the {len(listed)} pictures that {table} lists exists; the first: {folder / next(iter(listed))}"
         )
-    skipped = [Skipped(path, f"{path} is listed in {table} and not there") for path in listed if path not in present]
+    skipped = [
+        Skipped(path, f"{path} is listed in {table} and not there", "missing file")
+        for path in listed
+        if path not in present
+    ]
     if skipped:
         log.warning("%d of %d pictures that %s lists are not there", len(skipped), len(listed), table)
     stems = {path: os.path.splitext(path)[0] for path in present}

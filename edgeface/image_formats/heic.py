@@ -1,11 +1,20 @@
 """Decoding HEIC with pi-heif, which is an extra: OpenCV does not read what Apple's cameras write."""
 
 import importlib.util
+import struct
+import subprocess
+import sys
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.image_formats.broken import BrokenPicture
+
+TIMEOUT_S: Final = 120.0
+BASE_BYTES: Final = 1 << 30
+BYTES_A_PIXEL: Final = 20
+"""Memory that decoding may take: what the library itself needs, and its copies of the pixels."""
 
 
 def is_installed() -> bool:
@@ -13,8 +22,8 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pi_heif") is not None
 
 
-def decode(data: bytes) -> npt.NDArray[np.uint8]:
-    """Decode the picture that the file shows, turned as its boxes say.
+def decode(data: bytes, size_wh: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Decode the picture that the file shows, turned as its boxes say, in a process of its own.
 
     The orientation in Exif is not looked at: it says the same once more, and turning twice would be wrong.
 
@@ -24,15 +33,22 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         BrokenPicture: it cannot be decoded.
     """
-    import pi_heif
-
+    most = BASE_BYTES + BYTES_A_PIXEL * size_wh[0] * size_wh[1]
     try:
-        file = pi_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=False)
-        image = np.asarray(file)
-    except Exception as error:  # it raises whatever comes to hand
-        raise BrokenPicture(f"the HEIC cannot be decoded ({' '.join(str(error).split())[:120]})") from error
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise BrokenPicture(f"the HEIC decodes to {image.dtype} of {image.ndim} dimensions")
-    if image.ndim == 2 or image.shape[2] < 3:
-        image = np.repeat(image.reshape(*image.shape[:2], -1)[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(image[:, :, :3])
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "edgeface.image_formats.heic_child", str(most)],
+            input=data,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BrokenPicture(f"the HEIC cannot be decoded ({error})") from error
+    if done.returncode != 0 or len(done.stdout) < 12:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise BrokenPicture(f"the HEIC cannot be decoded ({said or 'its reader crashed'})")
+    width, height, channels = struct.unpack_from("<III", done.stdout)
+    if width * height * channels != len(done.stdout) - 12 or not 1 <= channels <= 4:
+        raise BrokenPicture(f"the HEIC decodes to {width} x {height} pixels of {channels} channels")
+    pixels = np.frombuffer(done.stdout, np.uint8, offset=12).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels[:, :, :3] if channels > 2 else np.repeat(pixels[:, :, :1], 3, axis=2))

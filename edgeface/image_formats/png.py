@@ -14,10 +14,9 @@ MAX_SMALL: Final = 65_536
 INFLATION: Final = 1032
 """So many bytes come out of one byte of deflate at most."""
 
-PIXELS: Final = frozenset({b"IDAT", b"fdAT"})
-
-# All others, such as texts and colour profiles, say nothing that is used here, and may unpack to gigabytes.
-KEPT: Final = PIXELS | {b"IHDR", b"PLTE", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"eXIf", b"acTL", b"fcTL"}
+# All others say nothing that is used here: texts and colour profiles may unpack to gigabytes, and OpenCV's reader of
+# animations crashes on broken ones, so an animation is the still picture that it is to a viewer that knows none.
+KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"eXIf"})
 
 # Colour type to channels and the bit depths that it may have.
 _COLOURS: Final = {0: (1, {1, 2, 4, 8, 16}), 2: (3, {8, 16}), 3: (1, {1, 2, 4, 8}), 4: (2, {8, 16}), 6: (4, {8, 16})}
@@ -50,7 +49,7 @@ def check(data: bytes, size_wh: tuple[int, int]) -> bytes:
             _check_frame(data, at + 8, length, size_wh, first=packed == 0)
         packed += length if kind == b"IDAT" else 0
         end = at + 12 + length
-        if kind not in KEPT or (kind not in PIXELS and length > MAX_SMALL):
+        if kind not in KEPT or (kind != b"IDAT" and length > MAX_SMALL):
             kept.append(data[start:at])
             start = end
         at = end

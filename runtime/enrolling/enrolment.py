@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
 from edgeface.faces import align
-from edgeface.images import read_image
+from edgeface.images import read_photograph
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
 from edgeface.runtime.deciding.quality import Quality, measure, problem
@@ -77,7 +77,7 @@ def file_portraits(recognizer: Recognizer, paths: Sequence[Path], *, largest: bo
         NoFaceError: no face, or several and not `largest`.
     """
     for path in paths:
-        image = read_image(path)
+        image = read_photograph(path).image
         found = one_face(recognizer.detector.detect(image), image, str(path), largest=largest)
         taken = portrait(image, found, path.name)
         if reason := problem(taken.quality, ENROLMENT_QUALITY):
