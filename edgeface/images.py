@@ -135,47 +135,66 @@ def _read(path: Path) -> bytes:
 
 
 def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes); replace the file", EMPTY)
-    kind = picture_kind(data)
-    if kind == NO_PICTURE:
-        raise ImageError(f"{name} is not a readable picture ({len(data)} bytes); {ADVICE[NO_PICTURE]}", NO_PICTURE)
-    if not can_read(kind):
-        raise ImageError(f"{name} is no picture that can be read here but {kind}; {ADVICE[kind]}", kind)
+    kind = _readable_kind(data, name)
     size_wh = picture_size(data)
     if size_wh is None:
         raise _broken(name, data, BrokenPicture(f"the header of the {kind} is cut off or makes no sense"), kind)
+    pixels = size_wh[0] * size_wh[1]
+    sparse = pixels > SPARSE_PIXELS and pixels > PIXELS_A_BYTE * len(data)
     most = MAX_PIXELS
-    if reduce and kind in _SHRUNK:
+    if reduce and not sparse and kind in _SHRUNK:
         most = MAX_PIXELS_BY_ROWS if kind == "JPEG" else MAX_PIXELS_WHOLE
     _check_pixels(size_wh, most, name)
-    pixels = size_wh[0] * size_wh[1]
-    if pixels > SPARSE_PIXELS and pixels > PIXELS_A_BYTE * len(data):
-        raise _broken(name, data, BrokenPicture(f"it says {size_wh[0]} x {size_wh[1]} pixels", cut=True), kind)
     try:
+        if sparse:
+            raise BrokenPicture(f"it says {size_wh[0]} x {size_wh[1]} pixels", cut=True)
         checked = check_structure(data, size_wh)
         if not checked.by_rows:
             _check_pixels(size_wh, min(most, MAX_PIXELS_WHOLE), name)
         reduction = next(r for r in _REDUCED if -(-size_wh[0] // r) * -(-size_wh[1] // r) <= MAX_PIXELS)
         image = _pixels(checked.data, kind, reduction, size_wh)
+        # A HEIC may show a part of what is stored.
+        shown_wh = (image.shape[1], image.shape[0]) if kind == "HEIC" else _upright(size_wh, image, reduction)
     except BrokenPicture as broken:
         raise _broken(name, data, broken, kind) from broken
+    return Photograph(image, reduction, shown_wh)
+
+
+def _readable_kind(data: bytes, name: str) -> str:
+    """Return the kind of a picture.
+
+    Raises:
+        ImageError: it is none that is read here.
+    """
+    kind = picture_kind(data)
+    if kind == EMPTY:
+        raise ImageError(f"{name} is empty (0 bytes); replace the file", kind)
+    if kind == NO_PICTURE:
+        raise ImageError(f"{name} is not a readable picture ({len(data)} bytes); {ADVICE[kind]}", kind)
+    if not can_read(kind):
+        raise ImageError(f"{name} is no picture that can be read here but {kind}; {ADVICE[kind]}", kind)
+    return kind
+
+
+def _upright(size_wh: tuple[int, int], image: npt.NDArray[np.uint8], reduction: int) -> tuple[int, int]:
+    """Return the size as stored, or with its sides swapped, whichever the decoded picture has.
+
+    Raises:
+        BrokenPicture: it has neither.
+    """
     height, width = image.shape[:2]
-    seen = (width * reduction, height * reduction)
-    # A HEIC may show a part of what is stored; a reduced picture is rounded.
-    room = max(size_wh) if kind == "HEIC" else reduction - 1
-    turned = size_wh[::-1]
-    if not any(all(abs(a - b) <= room for a, b in zip(seen, side, strict=True)) for side in (size_wh, turned)):
-        raise _broken(name, data, BrokenPicture(f"it says {size_wh} pixels and decodes to {seen}"), kind)
-    upright = min((size_wh, turned), key=lambda side: abs(side[0] - seen[0]) + abs(side[1] - seen[1]))
-    return Photograph(image, reduction, (width, height) if kind == "HEIC" else upright)
+    for side_wh in (size_wh, size_wh[::-1]):
+        if abs(width * reduction - side_wh[0]) < reduction and abs(height * reduction - side_wh[1]) < reduction:
+            return side_wh[0], side_wh[1]
+    raise BrokenPicture(f"it says {size_wh[0]} x {size_wh[1]} pixels and decodes to {width} x {height}")
 
 
 def _pixels(data: bytes, kind: str, reduction: int, size_wh: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Decode a file that was checked."""
     if kind == "HEIC":
         return heic.decode(data, size_wh)
-    flags = _REDUCED[reduction] | cv2.IMREAD_COLOR_RGB
+    by_decoder = kind == "JPEG" and reduction > 1
+    flags = _REDUCED[reduction] if by_decoder else cv2.IMREAD_COLOR_RGB
     if kind == "AVIF":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION  # that of Exif; the format has its own
     try:
@@ -184,6 +203,11 @@ def _pixels(data: bytes, kind: str, reduction: int, size_wh: tuple[int, int]) ->
         raise BrokenPicture(f"the {kind} cannot be decoded ({' '.join(error.err.split())})") from error
     if image is None:
         raise BrokenPicture(f"the {kind} cannot be decoded", cut=kind == "JPEG")
+    if by_decoder:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # it reduces to BGR only
+    elif reduction > 1:  # OpenCV would do this too, but to a wrong shape where a TIFF is turned
+        smaller_wh = (-(-image.shape[1] // reduction), -(-image.shape[0] // reduction))
+        image = cv2.resize(image, smaller_wh, interpolation=cv2.INTER_AREA)
     decoded: npt.NDArray[np.uint8] = image
     return _turned(decoded, *heif.turns(data)) if kind == "AVIF" else decoded
 

@@ -145,9 +145,7 @@ def check_faces(
     shapes, prints, unreadable = _read_all(faces, workers, told)
     good = [index for index, shape in enumerate(shapes) if shape is not None]
     if not good:
-        raise DataError(
-            f"none of the {len(faces)} pictures in {faces.name} can be read: {left_out(unreadable)}"
-        )
+        raise DataError(f"none of the {len(faces)} pictures in {faces.name} can be read: {left_out(unreadable)}")
     overlap = None
     if against is not None:
         overlap = _overlap(faces, prints, good, against, workers, lambda done: told(len(faces) + done))

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -52,6 +52,14 @@ class Skipped:
     kind: str = EdgefaceError.kind
 
 
+def _readable(sample: Sample) -> Sample:
+    """Return a sample whose names can be written anywhere; those of files and members of archives may be any bytes."""
+    if sample.key.isprintable() and (sample.identity is None or sample.identity.isprintable()):
+        return sample
+    identity = None if sample.identity is None else readable_name(sample.identity)
+    return replace(sample, key=readable_name(sample.key), identity=identity)
+
+
 def left_out(skipped: Iterable[Skipped]) -> str:
     """Say how many pictures were left out, of which kinds, and what to do: `8 HEIC, 1 truncated JPEG; ...`."""
     every = tuple(skipped)
@@ -63,15 +71,15 @@ class FaceSet(ABC):
 
     Attributes:
         name: what to call the set in messages, usually its path.
-        samples: one for each face.
+        samples: one for each face; their names, and that of the set, can be written anywhere (`readable_name`).
         skipped: pictures that were left out.
         identities: the distinct known identities, sorted; a label is an index into it.
         labels: (N,) int64, `UNKNOWN` where the identity is not known.
     """
 
     def __init__(self, name: str, samples: Sequence[Sample], skipped: Iterable[Skipped] = ()) -> None:
-        self.name = name
-        self.samples = tuple(samples)
+        self.name = readable_name(name)
+        self.samples = tuple(map(_readable, samples))
         self.skipped = tuple(skipped)
         self.identities = tuple(sorted({s.identity for s in self.samples if s.identity is not None}))
         number = {identity: label for label, identity in enumerate(self.identities)}

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 SPLITS: Final = frozenset({"train", "val", "test"})
 """Folders of these names, above the identities, are splits when there is nothing else beside them."""
 
+
 def open_folder(folder: Path) -> StoredFaces:
     """List the pictures under a folder; nothing is decoded.
 

@@ -1,5 +1,6 @@
 """What is compared: single faces, or templates of several."""
 
+import unicodedata
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,12 +72,13 @@ class Items:
 
     def places(self) -> dict[str, int]:
         """Map each name to its index; for faces also the last part of the key, where only one key ends so."""
-        whole = {name: index for index, name in enumerate(self.names)}
+        names = [unicodedata.normalize("NFC", name) for name in self.names]
+        whole = {name: index for index, name in enumerate(names)}
         if self.membership is not None:
             return whole
         ends: dict[str, int] = {}
         repeated = set[str]()
-        for index, name in enumerate(self.names):
+        for index, name in enumerate(names):
             end = name.rpartition("/")[2]
             if end in ends:
                 repeated.add(end)

@@ -40,6 +40,4 @@ def check(data: bytes, size_wh: tuple[int, int]) -> None:
         raise BrokenPicture(f"the pixels of the bitmap begin at {offset:,} of {len(data):,} bytes", cut=True)
     needed = (size_wh[0] * depth + 31) // 32 * 4 * size_wh[1]
     if compression in _RAW and needed > len(data) - offset:
-        raise BrokenPicture(
-            f"the bitmap has {len(data) - offset:,} bytes of pixels instead of {needed:,}", cut=True
-        )
+        raise BrokenPicture(f"the bitmap has {len(data) - offset:,} bytes of pixels instead of {needed:,}", cut=True)

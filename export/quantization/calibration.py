@@ -116,9 +116,7 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
     check_share(broken, len(broken) + len(drawn) + sum(passed.values()), faces.name)
     named = [label for label in labels if label != UNKNOWN]
     kinds = describe_kinds(one.kind for one in broken)
-    return Sample(
-        np.stack(drawn), named=len(named), people=len(set(named)), broken=len(broken), kinds=kinds, **passed
-    )
+    return Sample(np.stack(drawn), named=len(named), people=len(set(named)), broken=len(broken), kinds=kinds, **passed)
 
 
 def check_aligned(sample: Sample, detector: FaceFinder, source: str) -> None:
