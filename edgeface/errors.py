@@ -25,7 +25,14 @@ from collections.abc import Iterable
 
 
 class EdgefaceError(Exception):
-    """Base of all errors that edgeface raises on purpose."""
+    """Base of all errors that edgeface raises on purpose.
+
+    Attributes:
+        kind: what is the matter with a picture in a few words, by which pictures that are left out are counted: `HEIC`,
+            `truncated JPEG`, ...
+    """
+
+    kind = "unusable picture"
 
 
 class ConfigError(EdgefaceError):
@@ -42,13 +49,23 @@ class UnknownNameError(ConfigError):
 class ImageError(EdgefaceError):
     """A picture is missing, broken or of an unusable size."""
 
+    def __init__(self, message: str, kind: str = EdgefaceError.kind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
 
 class NoFaceError(EdgefaceError):
     """A picture has no face, or several where exactly one is needed."""
 
+    kind = "no single face"
+
 
 class DataError(EdgefaceError):
-    """A data set is missing, empty or malformed."""
+    """A data set is missing, empty or malformed, or a picture of it is of no use."""
+
+    def __init__(self, message: str, kind: str = EdgefaceError.kind) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class TrainingError(EdgefaceError):

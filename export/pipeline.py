@@ -11,6 +11,7 @@ import onnx
 
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
+from edgeface.data.usable import usable_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.cleaning import serialize
@@ -151,6 +152,7 @@ def export_bundle(
     if prelus is not None:
         step(prelus)
     fp32 = serialize(model)
+    labelled = _usable(labelled, step)
     reference = network.reference(calibration)
     assert_same_network(fp32, calibration, reference)
     variants: dict[str, _Variant] = {}
@@ -256,6 +258,16 @@ def _entry(name: str, variant: _Variant, scored: Scored | None) -> PrecisionEntr
         quantization=variant.quantization,
         accuracy=None if scored is None else accuracy_entry(scored.reports[name], scored.data.name),
     )
+
+
+def _usable(labelled: LabelledPairs | None, step: Step) -> LabelledPairs | None:
+    """Leave out the pairs of which a picture cannot be read, and tell."""
+    if labelled is None:
+        return None
+    usable = usable_pairs(labelled.faces, labelled.pairs)
+    if usable.broken:
+        step(str(usable))
+    return replace(labelled, pairs=usable.pairs)
 
 
 def _score(

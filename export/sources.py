@@ -13,7 +13,7 @@ from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
 from edgeface.export.tracing import DEFAULT_OPSET
-from edgeface.files import sha256
+from edgeface.files import readable_name, sha256
 from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.providers.session import open_session
 from edgeface.training.checkpoint import load_backbone
@@ -62,12 +62,12 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "source": "trained by edgeface",
         "model": info.model,
         "loss": info.loss,
-        "training data": Path(info.data).name,  # not where it lay on this machine
+        "training data": readable_name(Path(info.data).name),  # not where it lay on this machine
         "training classes": info.classes,
         "training steps": info.step,
     }
     if teacher := info.config.get("teacher", {}).get("path"):
-        origin["teacher"] = f"{Path(teacher).name}, weight {info.config['teacher']['weight']:g}"
+        origin["teacher"] = f"{readable_name(Path(teacher).name)}, weight {info.config['teacher']['weight']:g}"
         origin["loss weight"] = info.config["loss"]["weight"]
     return Network(model, BackboneEmbedder(backbone).embed, origin)
 
@@ -93,7 +93,7 @@ def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAU
     original = ForeignEmbedder(path, preprocessing, provider="cpu")
     origin: dict[str, str | int | float | None] = {
         "source": "foreign ONNX network",
-        "file": path.name,
+        "file": readable_name(path.name),
         "sha256": sha256(data),
         "preprocessing": str(preprocessing),
     }

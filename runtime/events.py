@@ -136,14 +136,19 @@ def decision_event(
     snapshot: str | None = None,
     liveness: float | None = None,
     left_s: float | None = None,
+    reduction: int = 1,
 ) -> Event:
-    """Return the event for what is known about a track; `left_s` is for how long from now on it may be acted on."""
+    """Return the event for what is known about a track.
+
+    `left_s` is for how long from now on it may be acted on, `reduction` that of the frame.
+    """
+    x, y, width, height = (float(side) * reduction for side in track.box)
     return Event(
         time=time,
         event=name,
         frame=frame,
         track=track.id,
-        box=(float(track.box[0]), float(track.box[1]), float(track.box[2]), float(track.box[3])),
+        box=(x, y, width, height),
         identity=decision.identity,
         score=decision.score,
         threshold=decision.threshold,

@@ -172,6 +172,7 @@ class _Loop:
         self.last_frame_s = clock()
         self.last_shape: tuple[int, ...] | None = None
         self.arrived_s = steady_s()
+        self.last_reduction = 1
 
     def run(self, stop: threading.Event) -> Summary:
         ended: Ended = "error"
@@ -277,6 +278,7 @@ class _Loop:
         """Note that there is a frame. Where it has another size than the last one, no box of that means anything."""
         self.frames += 1
         self.last_index, self.last_frame_s, self.arrived_s = frame.index, self.clock(), steady_s()
+        self.last_reduction = frame.reduction
         shape, self.last_shape = self.last_shape, frame.image.shape
         if shape not in (None, frame.image.shape) and not self.settings.stills:
             self._end_tracks(None)
@@ -327,6 +329,7 @@ class _Loop:
                 snapshot=snapshot,
                 liveness=answer.liveness,
                 left_s=self._left_s() if name == "match" else None,
+                reduction=self.last_reduction,
             )
             self.sinks.write(event)
 

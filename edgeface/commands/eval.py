@@ -80,6 +80,7 @@ def eval_command(
     from edgeface.evaluation.assessment import assess
     from edgeface.evaluation.facts import to_json
     from edgeface.evaluation.report import make_folder, write_report
+    from edgeface.files import readable_name
 
     if data is None:
         raise ConfigError("eval needs faces to measure on: give --data FOLDER")
@@ -123,7 +124,7 @@ def eval_command(
 
         plot_reports(plot, {measured.precision: measured.report}, f"{measured.model} on {plan.protocol}")
     if out:
-        facts["files"] = [str(path) for path in write_report(out, measured, facts)]
+        facts["files"] = [readable_name(str(path)) for path in write_report(out, measured, facts)]
     if as_json:
         console.print_json(facts)
         return

@@ -126,11 +126,13 @@ def export_command(
     opt.refuse_foreign(context, "embed", opt.all_but(context, "max_side", "min_score"))
     from edgeface.commands.labelled import foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
+    from edgeface.data.faceset import left_out
     from edgeface.errors import ConfigError, DataError
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.files import readable_name
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
     from edgeface.runtime.detection.detector import open_detector
@@ -140,7 +142,7 @@ def export_command(
     rates = console.rates(fmr)
     facts = _facts(fact or ())
     settings = ExportSettings(
-        name=name or out.name.removesuffix(".bundle"),
+        name=readable_name(name or out.name.removesuffix(".bundle")),
         precisions=console.comma_list(precision),
         target=target,
         method=calibration_method,
@@ -163,12 +165,17 @@ def export_command(
         console.say(text, quiet or as_json)
 
     faces = open_faces(calibration, split=calibration_split)
+    source = readable_name(Path(calibration).name)
+    if faces.skipped:
+        step(f"left out of {calibration}: {left_out(faces.skipped)}")
     labelled = None
     if data is not None:
         labelled = LabelledPairs(*open_pairs(data, pairs, split))
+        if labelled.faces.skipped:
+            step(f"left out of {data}: {left_out(labelled.faces.skipped)}")
     else:
         try:
-            labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {Path(calibration).name}")
+            labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {source}")
         except DataError as error:
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
@@ -183,7 +190,7 @@ def export_command(
     drawn = draw_faces(faces, calibration_images, seed)
     check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
     step(f"calibration: {drawn}")
-    origin = f"{Path(calibration).name}: {drawn}"
+    origin = f"{source}: {drawn}"
     if known := sorted(facts.keys() & network.origin.keys()):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     network = replace(network, origin=network.origin | facts)

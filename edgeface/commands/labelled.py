@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeface.errors import ConfigError
+from edgeface.files import readable_name
 
 if TYPE_CHECKING:
     from edgeface.data.faceset import FaceSet
@@ -24,13 +25,13 @@ def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceS
     if Path(data).suffix == ".bin" and pairs is None:
         if split is not None:
             raise ConfigError(f"{data} is a verification file, which has no splits; leave out --split {split}")
-        return *open_bin(Path(data).expanduser()), Path(data).stem
+        return *open_bin(Path(data).expanduser()), readable_name(Path(data).stem)
     faces = open_faces(data, split=split)
     folder = Path(data) if Path(data).is_dir() else Path(data).parent
     if pairs is None and split is None and (folder / "pairs.txt").is_file():
         pairs = folder / "pairs.txt"
     if pairs is not None:
-        return faces, read_lfw_pairs(pairs, faces), "lfw" if pairs.name == "pairs.txt" else pairs.stem
+        return faces, read_lfw_pairs(pairs, faces), "lfw" if pairs.name == "pairs.txt" else readable_name(pairs.stem)
     return faces, make_pairs(faces), "drawn from identities" + (f", split {split}" if split else "")
 
 
@@ -66,7 +67,7 @@ def open_plan(
         if pairs is not None:
             raise ConfigError("--pairs are of faces and --template-pairs of templates; give one of them")
         items = read_templates(templates, open_faces(data, split=split))
-        compared, protocol = read_template_pairs(template_pairs, items), template_pairs.stem
+        compared, protocol = read_template_pairs(template_pairs, items), readable_name(template_pairs.stem)
     else:
         faces, compared, protocol = open_pairs(data, pairs, split)
         items = face_items(faces)
@@ -102,7 +103,7 @@ def open_named(
 
     refuse_loose(model)
     foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads)
-    return OpenModel(foreign, str(model), "as stored", foreign.provider)
+    return OpenModel(foreign, readable_name(str(model)), "as stored", foreign.provider)
 
 
 def foreign_preprocessing(
