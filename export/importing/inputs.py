@@ -14,6 +14,7 @@ from edgeface.export.foreign import Preprocessing
 from edgeface.export.importing.fitting import Fitted, fit
 from edgeface.export.importing.graphs import add_constant, rename_inputs, unused_name, used_names
 from edgeface.faces import FACE_SIZE
+from edgeface.runtime.inspecting.inspection import inspect_model
 
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _WHOLE: Final = (TensorProto.UINT8, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
@@ -99,6 +100,8 @@ def take_image(
     copy.CopyFrom(model)
     used = set().union(*(used_names(node) for node in copy.graph.node), (value.name for value in copy.graph.output))
     needed = [value for value in copy.graph.input if value.name in used]
+    if not needed:
+        inspect_model(copy.SerializeToString(), name)  # it may have more to say
     image = _only_picture(needed, name)
     said = []
     if unused := [value.name for value in copy.graph.input if value.name not in used]:

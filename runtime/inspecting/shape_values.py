@@ -118,9 +118,9 @@ ELEMENTWISE: Final[dict[str, Rule]] = {
 """Operators on each number of tensors that are broadcast to one shape."""
 
 _SAME_SHAPE: Final = (
-    "Abs BatchNormalization Celu Clip DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
+    "Abs BatchNormalization Celu Clip Cos DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
     "HardSigmoid HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish "
-    "Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Tanh "
+    "Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Tanh "
     "ThresholdedRelu"
 )
 """Operators whose result has the shape of the first input."""
