@@ -3,7 +3,8 @@
 A file says "one face" in many places: in the shape that a Reshape asks for, in a class token that is repeated once, in
 arithmetic with shapes. Here the network is run once with its own number of faces, so the shape of each tensor and the
 numbers of all that do not depend on the picture are known. Then each node is asked where in its result the faces lie:
-along one axis, whose size is `outer * faces * inner`. What a node asks for in numbers of faces is rewritten. A node
+along one axis, whose size is `outer * faces * inner`. Where a Reshape leaves it open which axis that is, one is taken,
+and another if that leads nowhere. What a node asks for in numbers of faces is rewritten. A node
 that mixes faces, or of which it is not known that it does not, ends the attempt, and the network stays as it is.
 
 That proves that faces do not meet. Whether the result is the same network is then seen by running it.
@@ -45,6 +46,17 @@ class Faces:
         return self.outer == self.inner == 1
 
 
+@dataclass(slots=True)
+class _Fork:
+    """A node whose result can have the faces in one of several places, and how things stood before it."""
+
+    index: int
+    options: int
+    tried: int
+    places: dict[str, Faces]
+    nodes: int
+
+
 class Follower:
     """Follows the faces through a graph, and writes the graph for any number of them.
 
@@ -73,6 +85,8 @@ class Follower:
         self.nodes: list[onnx.NodeProto] = []
         self._stored: dict[str, Values] = {}
         self._count: str | None = None
+        self._forks: list[_Fork] = []
+        self._index, self._again = 0, False
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, for the number of faces that the file was made for."""
@@ -114,6 +128,38 @@ class Follower:
         """Write a node, with where the faces lie in each of its results."""
         self.nodes.append(node)
         self._places.update(places)
+
+    def one_of(self, options: Sequence[Faces]) -> Faces:
+        """Choose among the places that the faces may have in the result of the node at hand; others are tried later.
+
+        Args:
+            options: the likeliest first.
+        """
+        if self._again:  # the last fork, that the way leads back to
+            self._again = False
+            return options[self._forks[-1].tried]
+        if len(options) > 1:
+            self._forks.append(_Fork(self._index, len(options), 0, dict(self._places), len(self.nodes)))
+        return options[0]
+
+    def begin(self, index: int) -> None:
+        """Say which node of the graph comes next."""
+        self._index = index
+
+    def back(self) -> int | None:
+        """Go back to the last fork that has an option left; returns the index of its node, None if there is none."""
+        while self._forks and self._forks[-1].tried + 1 == self._forks[-1].options:
+            self._forks.pop()
+        if not self._forks:
+            return None
+        fork = self._forks[-1]
+        fork.tried += 1
+        self._again = True
+        self._places = dict(fork.places)
+        del self.nodes[fork.nodes :]
+        if not any(self._count in node.output for node in self.nodes):
+            self._count = None
+        return fork.index
 
     def reshape(self, node: onnx.NodeProto, place: Faces) -> None:
         """Write a node that only moves numbers as a Reshape to the shape that it gives."""
@@ -179,38 +225,6 @@ class Follower:
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         return copy
-
-
-def free_batch(model: onnx.ModelProto, image: Image, name: str) -> onnx.ModelProto:
-    """Return a copy of a network that takes any number of faces.
-
-    Args:
-        model: its only input is the image and its only output (batch, dimension), at opset 13 or later.
-        image: that input, with a fixed number of faces.
-        name: of the network, for errors.
-
-    Raises:
-        MixedError: a node may mix faces.
-        BundleError, ProviderError: the network cannot be run.
-    """
-    from edgeface.export.importing.batch_rules import RULES
-
-    follower = Follower(model, image, name)
-    for node in model.graph.node:
-        if not follower.moving(node) or node.op_type in ("Shape", "Size"):
-            continue  # its numbers are known
-        label = f"node {node.name or node.output[0]} ({node.op_type})"
-        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if rule is None:
-            raise MixedError(f"{label} may mix faces")
-        try:
-            rule(follower, node)
-        except MixedError as error:
-            raise MixedError(f"{label} {error}") from None
-    output = model.graph.output[0].name
-    if follower.place(output) != Faces(0):
-        raise MixedError(f"output {output} does not have the faces along its first axis")
-    return follower.finished()
 
 
 def same_axis(axis: int, rank: int) -> int:

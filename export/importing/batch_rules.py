@@ -152,7 +152,8 @@ def _moved(follower: Follower, node: onnx.NodeProto, place: Faces) -> Faces:
             found.append(Faces(axis, outer, size // (outer * follower.batch)))
     if not found:
         raise MixedError("merges the faces with what is not whole for each")
-    return min(found, key=lambda option: (not option.alone, option.outer, option.axis))
+    found.sort(key=lambda option: (not option.alone, option.inner, option.outer, option.axis))
+    return follower.one_of(found)
 
 
 def _concat(follower: Follower, node: onnx.NodeProto) -> None:

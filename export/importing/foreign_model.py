@@ -12,8 +12,9 @@ import onnx
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.cleaning import clean_model
 from edgeface.export.foreign import Preprocessing
-from edgeface.export.importing.batch import MixedError, free_batch
+from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.branches import fold_branches
+from edgeface.export.importing.freeing import free_batch
 from edgeface.export.importing.functions import inline_local
 from edgeface.export.importing.inputs import Image, set_inputs, take_image
 from edgeface.export.importing.legal import legalised

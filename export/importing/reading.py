@@ -124,8 +124,9 @@ def _file_beside(path: Path, location: str, what: str) -> bytes:
         raise ExportError(f"{what} lies in {location!r}, which is missing; put that file beside the network") from None
     except OSError as error:
         raise ExportError(f"{what} lies in {location!r}, which cannot be read: {error.strerror}") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_MODEL_BYTES:
+        os.close(handle)
+        raise ExportError(f"{what} lies in {location!r}, which is no plain file of at most {MAX_MODEL_BYTES} bytes")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_MODEL_BYTES:
-            raise ExportError(f"{what} lies in {location!r}, which is no plain file of at most {MAX_MODEL_BYTES} bytes")
         return file.read(MAX_MODEL_BYTES)
