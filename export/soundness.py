@@ -82,9 +82,13 @@ def check_weights(model: onnx.ModelProto) -> None:
 
 
 def _check_mode(model: onnx.ModelProto) -> None:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        training = node.op_type == "BatchNormalization" and _attribute(node, "training_mode") == 1
+        # Before opset 14 a norm was in train mode if it gave its statistics, too.
+        training = node.op_type == "BatchNormalization" and (
+            _attribute(node, "training_mode") == 1 or (opset < 14 and any(node.output[1:]))
+        )
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
             flag = constants.get(node.input[2])
             training = flag is None or bool(numpy_helper.to_array(flag).any())

@@ -70,9 +70,11 @@ class TestOldOpsets:
         same = between([layer, node("Flatten", ["normed"], "flat")], stored, opset=9)
         np.testing.assert_allclose(made, expected(same), atol=2e-5)
 
-    def test_the_statistics_of_training_are_left_out(self, tmp_path):
+    def test_train_mode_as_it_was_written_then(self, tmp_path):
+        """onnxruntime normalises with the statistics of the picture itself, where a norm gives them."""
         layer, stored = norm("maps", ["normed", "a", "b", "c", "d"], (CHANNELS,))
-        assert_comes_in(between([layer, node("Flatten", ["normed"], "flat")], stored, opset=9), tmp_path)
+        with pytest.raises(ExportError, match=r"\(BatchNormalization\) is in train mode"):
+            brought_in(between([layer, node("Flatten", ["normed"], "flat")], stored, opset=9), tmp_path)
 
     def test_slopes_by_channel(self, tmp_path):
         """[C] instead of [C, 1, 1] runs nowhere, but what is meant is plain."""
@@ -100,7 +102,8 @@ class TestOldOpsets:
         if opset == 7:
             nodes, stored = [node("Upsample", ["maps"], "large", mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])], {}
         if opset >= 11:
-            nodes = [node("Resize", ["maps", "", "scales"], "large", mode="nearest")]
+            nodes = [node("Resize", ["maps", "region", "scales"], "large", mode="nearest")]
+            stored["region"] = np.zeros(0, np.float32)
         if opset < 11:
             nodes += [
                 node("Clip", ["large"], "cut", min=0.0, max=2.0),
@@ -424,7 +427,7 @@ class TestFunctions:
                 node(f"F{level - 1}", ["t"], "b", domain="theirs"),
             ]
             doubling.append(function(f"F{level}", calls))
-        with pytest.raises(ExportError, match="make 1099511627.* nodes, more than"):
+        with pytest.raises(ExportError, match="make [0-9]{13} nodes, more than"):
             inline_local(between([node("F40", ["maps"], "flat", domain="theirs")], functions=doubling))
 
     @staticmethod

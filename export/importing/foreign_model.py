@@ -16,6 +16,7 @@ from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.branches import fold_branches
 from edgeface.export.importing.freeing import free_batch
 from edgeface.export.importing.functions import inline_local
+from edgeface.export.importing.graphs import used_names
 from edgeface.export.importing.inputs import Image, set_inputs, take_image
 from edgeface.export.importing.legal import legalised
 from edgeface.export.importing.old_opsets import modernise
@@ -132,8 +133,8 @@ def open_foreign(path: Path, preprocessing: Preprocessing, choices: Choices = NO
         image = replace(image, batch=1)
     model = _with_batch(model, image.batch)
     check_embedder(model, named=choices.output is not None)
-    unused = _unused_weights(source.model, model)
-    said += [f"left out: {unused}, which the embedding does not depend on"] if unused else []
+    if unused := _unused(source.model, model):
+        said.append(f"left out: {unused}, which the embedding does not depend on")
     said += [f"the network is quantized already: {quantized}; it goes in as it is"] if quantized else []
     return ForeignModel(model, image, dimension, quantized, single, source, tuple(said))
 
@@ -301,10 +302,11 @@ def _faces(count: int) -> str:
     return "face" if count == 1 else "faces"
 
 
-def _unused_weights(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
-    """Name the large weights of a file that are in none of its nodes' inputs any more, such as a loss head's."""
-    from edgeface.export.importing.graphs import used_names
-
+def _unused(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
+    """Name the inputs of a file that are gone, and the large weights that no node of it uses, such as a loss head's."""
+    stored = {tensor.name for tensor in before.graph.initializer}
     used = set().union(*(used_names(node) for node in before.graph.node))
+    kept = used | {value.name for value in after.graph.input}
+    inputs = [f"input {value.name}" for value in before.graph.input if value.name not in stored | kept]
     unused = [tensor for tensor in before.graph.initializer if tensor.name not in used and len(tensor.dims) > 1]
-    return ", ".join(f"weight {tensor.name} {list(tensor.dims)}" for tensor in unused[:3])
+    return ", ".join([*inputs, *(f"weight {tensor.name} {list(tensor.dims)}" for tensor in unused[:3])])

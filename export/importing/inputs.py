@@ -104,8 +104,6 @@ def take_image(
         inspect_model(copy.SerializeToString(), name)  # it may have more to say
     image = _only_picture(needed, name)
     said = []
-    if unused := [value.name for value in copy.graph.input if value.name not in used]:
-        said.append(f"left out: input {', '.join(unused)}, which the embedding does not depend on")
     del copy.graph.input[:]
     copy.graph.input.append(image)
     image = copy.graph.input[0]

@@ -1,12 +1,12 @@
 """What old exporters wrote (MXNet, CNTK, PyTorch before 1.2), in the terms of today."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
 from onnx import defs, helper
 
-from edgeface.export.importing.graphs import Array, add_constant, attribute, opset_of, set_attribute, stored_arrays
+from edgeface.export.importing.graphs import Array, add_constant, attribute, opset_of, set_attribute, stored_arrays, used_names
 
 OLDEST_IR = 8
 """Lowest IR version that is written: that of opset 17 and 18."""
@@ -31,12 +31,14 @@ def modernise(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.graph.input.extend(inputs)
     arrays, opset = stored_arrays(copy), opset_of(copy)
     makers = {name: node for node in copy.graph.node for name in node.output}
+    used = {name for node in copy.graph.node for name in used_names(node)}
+    used.update(value.name for value in copy.graph.output)
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
     for node in nodes:
         if node.op_type == "BatchNormalization" and not node.domain:
-            copy.graph.node.extend(_normalisation(copy, node, arrays, opset))
-        elif node.op_type == "Dropout" and not node.domain and _does_nothing(node):
+            copy.graph.node.extend(_normalisation(copy, node, arrays))
+        elif node.op_type == "Dropout" and not node.domain and _does_nothing(node, used):
             copy.graph.node.append(helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name))
         else:
             if node.op_type == "PRelu" and not node.domain:
@@ -47,10 +49,8 @@ def modernise(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _normalisation(
-    model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array], opset: int
+    model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array]
 ) -> list[onnx.NodeProto]:
-    if opset < 14:
-        del node.output[1:]  # statistics of the training, which nothing takes in use
     numbers = [arrays.get(name) for name in node.input[1:5]]
     flat = any(array is None or array.ndim <= 1 for array in numbers)
     if attribute(node, "spatial", 1) or flat or len(numbers) != 4:
@@ -69,9 +69,9 @@ def _normalisation(
     ]
 
 
-def _does_nothing(node: onnx.NodeProto) -> bool:
+def _does_nothing(node: onnx.NodeProto, used: Collection[str]) -> bool:
     """Whether a Dropout is one in use: no flag for the training, and nobody asks what it would drop."""
-    return len(node.input) < 3 and not any(node.output[1:])
+    return len(node.input) < 3 and not any(name in used for name in node.output[1:])
 
 
 def _slopes_by_channel(
