@@ -1,5 +1,6 @@
 """From the options that name data to pairs and what else to measure; from those that name a model to the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from edgeface.evaluation.assessment import Plan
     from edgeface.evaluation.models import OpenModel
     from edgeface.export.foreign import Preprocessing
+    from edgeface.export.importing.foreign_model import Choices
 
 
 def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceSet, Pairs, str]":
@@ -87,7 +89,13 @@ def open_plan(
 
 
 def open_named(
-    model: Path, preprocessing: "Preprocessing | None", *, precision: str, provider: str, threads: int
+    model: Path,
+    preprocessing: "Preprocessing | None",
+    choices: "Choices | None" = None,
+    *,
+    precision: str,
+    provider: str,
+    threads: int,
 ) -> "OpenModel":
     """Open a model, or a foreign ONNX network if preprocessing is given.
 
@@ -97,13 +105,38 @@ def open_named(
     from edgeface.evaluation.models import OpenModel, open_model
 
     if preprocessing is None:
+        if choices is not None:
+            raise ConfigError("--output and --set-input are for foreign networks; say what preprocessing it needs, too")
         return open_model(model, precision=precision, provider=provider, threads=threads)
+    from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.sources import ForeignEmbedder
     from edgeface.runtime.signature import refuse_loose
 
     refuse_loose(model)
-    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads)
+    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads, choices=choices or NOTHING_SAID)
     return OpenModel(foreign, readable_name(str(model)), "as stored", foreign.provider)
+
+
+def foreign_choices(output: str | None, set_inputs: Sequence[str] | None) -> "Choices | None":
+    """Return what was said of a foreign network besides its preprocessing, None if nothing was.
+
+    Raises:
+        ConfigError: a constant input is not of the form NAME=NUMBER.
+    """
+    if output is None and not set_inputs:
+        return None
+    from edgeface.export.importing.foreign_model import Choices
+
+    constants = {}
+    for text in set_inputs or ():
+        name, _, number = text.rpartition("=")
+        try:
+            constants[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"--set-input is of the form NAME=NUMBER, such as is_train=0; got {text!r}")
+    return Choices(output, constants)
 
 
 def foreign_preprocessing(
