@@ -114,14 +114,18 @@ def test_a_full_disk_behind_standard_output_is_one_line(listing):
     assert (done.returncode, done.stderr) == (1, message)
 
 
-def test_only_a_full_disk_is_taken_for_one(listing, monkeypatch):
+def test_what_the_system_refuses_is_one_line(listing, monkeypatch):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("edgeface.commands.console.table", fail)
     error = OSError(errno.ENOSPC, "No space", "somewhere")
     fails("^error: there is no room for somewhere: No space; free some space", *listing)
-    error = OSError(errno.EACCES, "No right", "somewhere")
+    error = OSError(errno.EACCES, "No right", "some\nwhere")
+    fails("^error: cannot use some where: No right; check what was named, and your rights to it$", *listing)
+    error = MemoryError()
+    fails("not enough memory", *listing)
+    error = OSError("a bug of ours")
     assert run(*listing).exception is error
 
 

@@ -41,7 +41,7 @@ def enroll_command(
     require_key: opt.RequireKey = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
     show: Annotated[
-        bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
+        bool | None, typer.Option("--show/--headless", help="Show a window [default: if there is a display].")
     ] = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -70,7 +70,7 @@ def enroll_command(
     if [bool(image), camera is not None, source is not None].count(True) != 1:
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N, or --source")
     if show and not has_display():
-        raise ConfigError("--window needs a display and there is none; leave it out to read what to do")
+        raise ConfigError("--show needs a display and there is none; leave it out to read what to do")
     name, key = clean_name(name), console.gallery_key(gallery_key)
     recognizer = open_recognizer(
         bundle,

@@ -56,7 +56,7 @@ def run_command(
     detect_size: watching.DetectSize = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     show: Annotated[
-        bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
+        bool | None, typer.Option("--show/--headless", help="Show a window [default: if there is a display].")
     ] = None,
     size: cam.Size = None,
     fps: cam.Fps = None,
@@ -126,7 +126,7 @@ def run_command(
     if (camera is None) == (source is None):
         raise ConfigError("give either a camera with --camera N or another source with --source")
     if show and not has_display():
-        raise ConfigError("--window needs a display and there is none; leave it out to run headless")
+        raise ConfigError("--show needs a display and there is none; leave it out to run headless")
     live = cam.live_settings(
         reconnect=reconnect,
         max_away=max_away,
