@@ -377,7 +377,7 @@ def test_it_stops_after_so_many_frames():
 def test_the_stop_event_ends_a_camera_cleanly_and_closes_the_recorder():
     stop, recorder = threading.Event(), FakeRecorder()
     world = World(still((100, ALICE), frames=100_000))
-    seen = []
+    seen: list[int] = []
 
     def detect(image):
         seen.append(len(seen))

@@ -29,6 +29,7 @@ class Authorization:
         self._digest: Mapping[str, str] | None = None
         self._is_basic = False
         self._count = 0  # answers to one nonce
+        self._is_open = False  # nobody has said yet whether the last answer was right
 
     def take(self, challenges: Iterable[str]) -> bool:
         """Take the `WWW-Authenticate` headers of an answer; False if there is nothing new to say to them."""
@@ -38,13 +39,17 @@ class Authorization:
         for scheme, fields in offers:
             algorithm = fields.get("algorithm", "MD5").upper().removesuffix("-SESS")
             if scheme == "digest" and "nonce" in fields and algorithm in _HASHES:
-                was_refused = self._digest is not None and fields.get("stale", "").lower() != "true"
+                was_refused = self._is_open and fields.get("stale", "").lower() != "true"
                 self._digest, self._count = fields, 0
                 return not was_refused
         if any(scheme == "basic" for scheme, _ in offers) and not self._is_basic:
             self._is_basic = True
             return True
         return False
+
+    def accepted(self) -> None:
+        """Note that the last answer was right: the next challenge is about its age, whether it says so or not."""
+        self._is_open = False
 
     def header(self, method: str, target: str) -> str | None:
         """Return the value of `Authorization` for a request; None before there was a challenge."""
@@ -62,6 +67,7 @@ class Authorization:
             return make(":".join(parts).encode()).hexdigest()
 
         self._count += 1
+        self._is_open = True
         nonce, client, count = fields["nonce"], secrets.token_hex(8), f"{self._count:08x}"
         realm = fields.get("realm", "")
         own = digest(self._username, realm, self._password)
