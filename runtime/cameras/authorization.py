@@ -29,7 +29,7 @@ class Authorization:
         self._digest: Mapping[str, str] | None = None
         self._is_basic = False
         self._count = 0  # answers to one nonce
-        self._is_open = False  # nobody has said yet whether the last answer was right
+        self._is_proven = False  # an answer to the last challenge was right
 
     def take(self, challenges: Iterable[str]) -> bool:
         """Take the `WWW-Authenticate` headers of an answer; False if there is nothing new to say to them."""
@@ -39,8 +39,9 @@ class Authorization:
         for scheme, fields in offers:
             algorithm = fields.get("algorithm", "MD5").upper().removesuffix("-SESS")
             if scheme == "digest" and "nonce" in fields and algorithm in _HASHES:
-                was_refused = self._is_open and fields.get("stale", "").lower() != "true"
-                self._digest, self._count = fields, 0
+                is_stale = self._is_proven or fields.get("stale", "").lower() == "true"
+                was_refused = self._digest is not None and not is_stale
+                self._digest, self._count, self._is_proven = fields, 0, False
                 return not was_refused
         if any(scheme == "basic" for scheme, _ in offers) and not self._is_basic:
             self._is_basic = True
@@ -49,7 +50,7 @@ class Authorization:
 
     def accepted(self) -> None:
         """Note that the last answer was right: the next challenge is about its age, whether it says so or not."""
-        self._is_open = False
+        self._is_proven = True
 
     def header(self, method: str, target: str) -> str | None:
         """Return the value of `Authorization` for a request; None before there was a challenge."""
@@ -67,7 +68,6 @@ class Authorization:
             return make(":".join(parts).encode()).hexdigest()
 
         self._count += 1
-        self._is_open = True
         nonce, client, count = fields["nonce"], secrets.token_hex(8), f"{self._count:08x}"
         realm = fields.get("realm", "")
         own = digest(self._username, realm, self._password)
