@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+_LONGEST: Final = 200
+"""Bytes of a name that go into that of a temporary file; a name has 255 at most on the usual file systems."""
+
+_UNWRITABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, lone surrogates and line breaks."""
+
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file atomically: a temporary file beside it is flushed to disk, then takes its name.
@@ -77,9 +83,6 @@ def readable_name(name: str) -> str:
     return "".join(_escaped(letter) if unicodedata.category(letter) in _UNWRITABLE else letter for letter in name)
 
 
-_UNWRITABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-
 def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
@@ -94,10 +97,6 @@ def sha256(data: bytes) -> str:
 def _temporary(path: Path) -> str:
     """Return how the temporary name of a file begins: hidden, and short where its own name is as long as may be."""
     return "." + os.fsdecode(os.fsencode(path.name)[:_LONGEST].decode("utf-8", "ignore").encode()) + "."
-
-
-_LONGEST: Final = 200
-"""Bytes; a name has 255 at most on the usual file systems."""
 
 
 def _umask() -> int:

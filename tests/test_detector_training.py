@@ -145,10 +145,13 @@ def test_turned_faces_are_drawn_more_often(folder):
         ('{"split": "train"}', "line 11"),
         ('{"file": "0.png", "split": "train", "faces": [{"box": [1, 2, 3], "score": 1, "landmarks": []}]}', "box of 4"),
         ('{"file": "gone.png", "split": "train", "faces": []}', "gone.png"),
+        ('{"file": "0.png", "split": "train", "faces": ["a"]}', "line 11"),
+        ("[" * 100_000, "line 11"),
+        ("\udcff", "cannot read"),
     ],
 )
 def test_broken_labels_are_reported(folder, line, message):
-    with (folder / "detect.jsonl").open("a") as file:
+    with (folder / "detect.jsonl").open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(line + "\n")
     with pytest.raises(DataError, match=message):
         open_detection_set(folder, "train")
@@ -158,8 +161,22 @@ def test_missing_data_is_reported(folder):
     with pytest.raises(DataError, match=r"detect-test\.tar"):
         open_detection_set(folder, "test")
     (folder / "detect-val.tar").write_bytes(b"not a tar file" * 100)
-    with pytest.raises(DataError, match="tar"):
+    with pytest.raises(DataError, match="tar") as caught:
         open_detection_set(folder, "val")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_picture_is_left_out_and_told(folder, caplog):
+    data = bytearray((folder / "detect-train.tar").read_bytes())
+    with tarfile.open(folder / "detect-train.tar") as tar:
+        first = next(iter(tar))
+    whole = len(open_detection_set(folder, "train"))
+    data[first.offset_data + 8 : first.offset_data + first.size] = bytes(first.size - 8)
+    (folder / "detect-train.tar").write_bytes(data)
+    pictures = open_detection_set(folder, "train")
+    assert len(pictures) == whole - 1 and first.name not in pictures.names
+    assert f"left out 1 of {whole} pictures" in caplog.text and "PNG" in caplog.text
+    pictures.read(0)
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import lzma
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -163,19 +165,24 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
     for path in (labels, archive):
         if not path.is_file():
             raise DataError(f"detector training data not found: {path}; a folder needs {LABELS} and detect-*.tar")
+    try:
+        lines = labels.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {labels}: {error}") from None
     records = []
-    for number, line in enumerate(labels.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
             if record["split"] == split:
                 records.append(_checked(record))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
         with tarfile.open(archive) as tar:
-            files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
-    except tarfile.TarError as error:
-        raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
+            files = {m.name: file.read() for m in tar if m.isreg() and (file := tar.extractfile(m)) is not None}
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{archive} is not an intact tar file: {reason}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]
     if missing:
         raise DataError(f"{archive} lacks {len(missing)} of {len(records)} pictures, the first is {missing[0]}")
