@@ -1,6 +1,5 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
-import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import DataError
+from edgeface.files import parse_json
 from edgeface.images import decode_image
 
 LABELS: Final = "detect.jsonl"
@@ -158,17 +158,17 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
         if not path.is_file():
             raise DataError(f"detector training data not found: {path}; a folder needs {LABELS} and detect-*.tar")
     records = []
-    for number, line in enumerate(labels.read_text().splitlines(), start=1):
+    for number, line in enumerate(labels.read_bytes().splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if record["split"] == split:
                 records.append(_checked(record))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:") as tar:
             files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError) as error:
         raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]
     if missing:

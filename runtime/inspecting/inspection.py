@@ -48,6 +48,8 @@ OPSETS: Final = range(7, 27)
 
 NOMINAL_SIDE: Final = 640
 """Free sizes are taken to be this when a network is opened, a free batch to be 1."""
+SMALL_SIDE: Final = 32
+"""The same where more than two sizes are free, so that they cannot all be sides of a picture."""
 
 _MAX_SIZES: Final = 64
 """So many sizes of inputs are remembered as fit."""
@@ -144,4 +146,5 @@ def _check_names(model: Model, name: str) -> None:
 
 
 def _nominal(shape: tuple[int | None, ...]) -> Shape:
-    return tuple((NOMINAL_SIDE if axis else 1) if size is None else size for axis, size in enumerate(shape))
+    side = NOMINAL_SIDE if shape[1:].count(None) <= 2 else SMALL_SIDE
+    return tuple((side if axis else 1) if size is None else size for axis, size in enumerate(shape))

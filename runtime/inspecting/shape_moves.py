@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -179,15 +179,22 @@ def resize(call: Call) -> list[Extent]:
     if sizes is not None and sizes.count:
         asked: list[float] = [float(size) for size in call.whole(3)]
     elif scales is None and "scales" in call.node.attributes:  # Upsample 7
-        factors = call.node.attributes["scales"]
-        asked = [shape[axis] * float(factor) for axis, factor in zip(axes, factors, strict=True)]  # type: ignore[arg-type]
+        factors = _factors(call.node.attributes["scales"])
+        asked = [shape[axis] * factor for axis, factor in zip(axes, factors, strict=True)]
     else:
-        values = call.values(scales_at).reshape(-1)
-        asked = [shape[axis] * float(factor) for axis, factor in zip(axes, values, strict=True)]
+        factors = _factors(call.values(scales_at).reshape(-1))
+        asked = [shape[axis] * factor for axis, factor in zip(axes, factors, strict=True)]
     for axis, size in zip(axes, asked, strict=True):
         # The product may lie just below the whole number that it means: float32 scales are rounded.
         shape[axis_of(axis, len(shape))] = math.floor(size + 1e-3)
     return known(shape)
+
+
+def _factors(values: Any) -> list[float]:
+    factors = [float(value) for value in values]
+    if not all(0 < factor < math.inf for factor in factors):
+        raise BrokenNodeError(f"its scales are {factors[:4]}; they are positive numbers")
+    return factors
 
 
 def expand(call: Call) -> list[Extent]:
