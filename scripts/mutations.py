@@ -83,6 +83,8 @@ def _add_node(sketch: Sketch, op_type: str) -> None:
     if op_type == "Split":
         sizes = attributes.get("split") or (attributes.get("num_outputs", 0) * [1]) or [1, 1]
         count = len(sizes)
+    elif op_type == "DynamicQuantizeLinear":
+        count = 3
     elif op_type in ("Dropout", "LayerNormalization", "MaxPool") and sketch.rng.random() < 0.1:
         count = 2
     node = helper.make_node(op_type, names, [f"t{number}_{place}" for place in range(count)], **attributes)
@@ -125,6 +127,12 @@ def _kind(node: onnx.NodeProto, found: list[Tensor | None]) -> int:
             return int(node.attribute[0].i)
         case "DequantizeLinear" | "Constant" | "ConstantOfShape":
             return FLOAT
+        case "ConvInteger" | "MatMulInteger":
+            return TensorProto.INT32
+        case "DynamicQuantizeLinear":
+            return TensorProto.UINT8
+        case "QLinearConv" | "QLinearMatMul":
+            return found[7].kind if found[7] else TensorProto.UINT8
         case "QuantizeLinear":
             return found[2].kind if found[2] else FLOAT
         case "Where":

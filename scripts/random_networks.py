@@ -407,6 +407,44 @@ def _dropout(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
     return [s.pick()], {"ratio": 0.5} if s.opset < 12 else {}
 
 
+def _einsum(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
+    left, columns = s.pick(rank=3), s.rng.randint(1, 4)
+    if s.rng.random() < 0.3:
+        return [left], {"equation": s.rng.choice(["abc->cab", "abc->ac", "abc->", "a b c -> b"])}
+    equation = s.rng.choice(["abc,acd->abd", "abc,acd->adb", "abc,adc->abd", "abc,c->ab"])
+    shapes = {"acd": (left.shape[0], left.shape[2], columns), "adc": (left.shape[0], columns, left.shape[2])}
+    shapes["c"] = left.shape[2:]
+    return [left, s.weight(shapes[equation.split(",")[1].split("-")[0]])], {"equation": equation}
+
+
+def _bytes(s: Sketch, shape: Sequence[int]) -> list[Tensor | None]:
+    """Weights in eight bits, with scale and zero point."""
+    kind = s.rng.choice((TensorProto.UINT8, TensorProto.INT8))
+    return [s.weight(shape, kind), s.constant(np.float32(0.1)), s.constant(np.zeros((), tensor_dtype(kind)))]
+
+
+def _quantized_conv(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
+    tensor = Tensor("", FLOAT, (1, 4, 6, 5))
+    made, data = _window(s, tensor, dilated=False), _bytes(s, tensor.shape)
+    weights = _bytes(s, (3, 4, *made["kernel_shape"]))
+    bias = [s.constant(np.zeros(3, np.int32))] if s.rng.random() < 0.5 else []
+    return [*data, *weights, *_bytes(s, ())[1:], *bias], made
+
+
+def _quantized_product(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
+    return [*_bytes(s, (2, 3)), *_bytes(s, (3, 4)), *_bytes(s, ())[1:]], {}
+
+
+def _integer_conv(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
+    inputs, made = _quantized_conv(s)
+    return [inputs[0], inputs[3], inputs[2], inputs[5]][: s.rng.choice((2, 3, 4))], made
+
+
+def _integer_product(s: Sketch) -> tuple[list[Tensor | None], dict[str, Any]]:
+    inputs, made = _quantized_product(s)
+    return [inputs[0], inputs[3], inputs[2], inputs[5]][: s.rng.choice((2, 3, 4))], made
+
+
 _RECIPES: dict[str, Recipe] = {
     **dict.fromkeys(
         [
@@ -437,6 +475,8 @@ _RECIPES: dict[str, Recipe] = {
     **{"ConstantOfShape": _constant_of_shape, "Conv": _conv, "DequantizeLinear": _dequantize, "Dropout": _dropout},
     **{"Expand": _expand, "Flatten": _flatten, "Gather": _gather, "Gemm": _gemm, "GroupNormalization": _group_norm},
     **{"InstanceNormalization": _channel_norm, "LayerNormalization": _layer_norm, "LRN": _lrn, "MatMul": _matmul},
+    **{"ConvInteger": _integer_conv, "Einsum": _einsum, "MatMulInteger": _integer_product},
+    **{"QLinearConv": _quantized_conv, "QLinearMatMul": _quantized_product},
     **{"Not": lambda s: ([s.pick(BOOL)], {}), "Pad": _pad, "QuantizeLinear": _quantize, "Range": _range},
     **{"Reshape": _reshape, "Resize": _resize, "Slice": _slice, "Split": _split, "Squeeze": _squeeze, "Tile": _tile},
     **{"Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _upsample, "Where": _where},

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeface.runtime.inspecting import shape_integers as integers
 from edgeface.runtime.inspecting import shape_layers as layers
 from edgeface.runtime.inspecting import shape_moves as moves
 from edgeface.runtime.inspecting import shape_values as values
@@ -26,6 +27,7 @@ from edgeface.runtime.inspecting.schemas import (
     Kind,
     Needed,
     Operator,
+    Pattern,
     Real,
     Reals,
     Stored,
@@ -34,7 +36,7 @@ from edgeface.runtime.inspecting.schemas import (
     Wholes,
 )
 
-FLOAT, INT64, BOOL = 1, 7, 9
+INT32, INT64, BOOL = 6, 7, 9
 _TYPES: Final = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16)
 
 _PADDING: Final = Text(("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"))
@@ -82,7 +84,9 @@ _REDUCTIONS: Final = (
 
 OPERATORS: Final[dict[str, Operator]] = {
     # numbers one by one
-    **_pointwise("Abs", "Erf", "Exp", "HardSwish", "Log", "Mish", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign"),
+    **_pointwise(
+        "Abs", "Cos", "Erf", "Exp", "HardSwish", "Log", "Mish", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin"
+    ),
     **_pointwise("Softplus", "Softsign", "Sqrt", "Tanh"),
     **_pointwise("Celu", "Elu", "LeakyRelu", "ThresholdedRelu", alpha=REAL),
     **_pointwise("HardSigmoid", alpha=REAL, beta=REAL),
@@ -94,7 +98,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Floor": Operator(values.elementwise(np.floor)),
     "Identity": Operator(values.through),
     "Neg": Operator(values.elementwise(np.negative)),
-    "Not": Operator(values.same),
+    "Not": Operator(values.elementwise(np.logical_not)),
     # of several tensors, which are broadcast to one shape
     "Add": Operator(values.elementwise(np.add), "A B"),
     "And": Operator(values.elementwise(np.logical_and), "A B"),
@@ -127,6 +131,34 @@ OPERATORS: Final[dict[str, Operator]] = {
     "GlobalMaxPool": Operator(layers.global_pool),
     "MatMul": Operator(layers.matmul, "A B", work=layers.matmul_work),
     "MaxPool": Operator(layers.pool, "X", {**_POOL, "storage_order": FLAG}, outputs=2, work=layers.pool_work),
+    "Einsum": Operator(
+        layers.einsum, "A B-", {"equation": Needed(Pattern(r"[a-zA-Z ,]+->[a-zA-Z ]*"))}, work=layers.einsum_work
+    ),
+    # layers in whole numbers
+    "ConvInteger": Operator(
+        integers.convolved,
+        "x w x_zero? w_zero?",
+        {**_WINDOW, "group": COUNT},
+        work=integers.conv_work,
+        lays_out=integers.unrolled,
+        makes=INT32,
+    ),
+    "DynamicQuantizeLinear": Operator(integers.dynamically_quantized, "x", outputs=3),
+    "MatMulInteger": Operator(integers.multiplied, "A B a_zero? b_zero?", work=integers.matmul_work, makes=INT32),
+    "QLinearConv": Operator(
+        integers.convolved,
+        "x x_scale x_zero w w_scale w_zero y_scale y_zero B-",
+        {**_WINDOW, "group": COUNT},
+        work=integers.conv_work,
+        lays_out=integers.unrolled,
+        makes=lambda call: call.kind(7),
+    ),
+    "QLinearMatMul": Operator(
+        integers.multiplied,
+        "a a_scale a_zero b b_scale b_zero y_scale y_zero",
+        work=integers.matmul_work,
+        makes=lambda call: call.kind(7),
+    ),
     # normalisation
     "BatchNormalization": Operator(
         layers.batch_norm,

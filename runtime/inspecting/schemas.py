@@ -6,12 +6,13 @@ name, nor the range of most attributes, and computes with whatever it finds: a m
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from edgeface.runtime.inspecting.onnx_reader import MAX_RANK, Attribute, Node, StoredTensor
-from edgeface.runtime.inspecting.shapes import BrokenNodeError, Call, Extent, Rule
+from edgeface.runtime.inspecting.shapes import BrokenNodeError, Call, Effort, Extent, Rule, pointwise
 
 MANY: Final = 1 << 20
 """More than any size, stride, count of groups or of outputs of a face network."""
@@ -95,6 +96,18 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Text of a certain form, a regular expression."""
+
+    form: str
+
+    def complaint(self, value: Attribute) -> str | None:
+        """See `Kind`."""
+        fits = isinstance(value, str) and re.fullmatch(self.form, value)
+        return None if fits else f"is {str(value)[:40]!r}, which is not of the form that is known"
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A tensor; with `one`, of a single number."""
 
@@ -127,16 +140,6 @@ MARGINS: Final = Wholes(0, MANY)
 ANY: Final = Whole()
 ANYS: Final = Wholes()
 REAL: Final = Real()
-
-Effort = Callable[[Call, Sequence[Extent]], int]
-
-
-def pointwise(call: Call, results: Sequence[Extent]) -> int:
-    """Count an operator that looks at each number once: memory is slower than multiply-adds."""
-    return _POINTWISE * sum(extent.count for extent in (*results, *call.inputs) if extent is not None)
-
-
-_POINTWISE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

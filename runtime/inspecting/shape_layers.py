@@ -3,7 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from edgeface.runtime.inspecting.shapes import Call, Extent, RuleError, axis_of, broadcast, known
+from edgeface.runtime.inspecting.shapes import (
+    BrokenNodeError,
+    Call,
+    Extent,
+    RuleError,
+    axis_of,
+    broadcast,
+    known,
+    pointwise,
+)
 
 
 def _window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
@@ -52,7 +61,7 @@ def pool(call: Call) -> list[Extent]:
     """The largest or mean number of each window, and perhaps its place."""
     shape = call.input(0).shape
     pooled = known([*shape[:2], *_window(call, shape[2:], call.integers("kernel_shape"))])
-    return pooled * len(call.node.outputs)  # MaxPool may give the places, too
+    return [*pooled, Extent(pooled[0].shape, None, 7)][: len(call.node.outputs)]  # MaxPool may give the places, too
 
 
 def global_pool(call: Call) -> list[Extent]:
@@ -128,7 +137,7 @@ def layer_norm(call: Call) -> list[Extent]:
         if extent is not None and broadcast([shape[axis:], extent.shape]) != shape[axis:]:
             raise RuleError(f"scale or bias {list(extent.shape)} does not fit {list(shape[axis:])}")
     left = (*shape[:axis], *(1 for _ in shape[axis:]))
-    return [Extent(shape), Extent(left), Extent(left)][: len(call.node.outputs)]
+    return [Extent(shape), Extent(left, None, 1), Extent(left, None, 1)][: len(call.node.outputs)]
 
 
 def lrn(call: Call) -> list[Extent]:
@@ -155,6 +164,37 @@ def quantized(call: Call) -> list[Extent]:
     if scale != wanted:
         raise RuleError(f"scales {list(scale)} do not fit {list(shape)} on axis {axis}")
     return [Extent(shape)]
+
+
+def einsum(call: Call) -> list[Extent]:
+    """A product of two tensors over the axes that both have, or one tensor turned or summed."""
+    sizes, result = _letters(call)
+    return known([sizes[letter] for letter in result])
+
+
+def einsum_work(call: Call, results: Sequence[Extent]) -> int:
+    """Count the multiply-adds of an Einsum; it turns its tensors, too."""
+    return math.prod(_letters(call)[0].values()) + pointwise(call, results)
+
+
+def _letters(call: Call) -> tuple[dict[str, int], str]:
+    """Return the size of each letter of an Einsum, and the letters of its result."""
+    operands, _, result = call.text("equation", "").replace(" ", "").partition("->")
+    terms = operands.split(",")
+    if len(terms) != len(call.inputs) or not set(result) <= set(operands.replace(",", "")):
+        raise BrokenNodeError("its equation names other tensors or axes than it has")
+    sizes: dict[str, int] = {}
+    for index, term in enumerate(terms):
+        shape = call.input(index).shape
+        if len(term) != len(shape) or len(set(term)) != len(term):
+            raise RuleError(f"its term {term} does not name the axes of {list(shape)}")
+        for letter, size in zip(term, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise RuleError(f"its letter {letter} is {sizes[letter]} and {size}")
+    alone = {letter for letter in sizes if sum(letter in term for term in terms) < len(terms)} - set(result)
+    if len(set(result)) != len(result) or (len(terms) == 2 and alone):
+        raise BrokenNodeError("it is no product of two tensors over the axes that both have")  # others need more room
+    return sizes, result
 
 
 def conv_work(call: Call, results: Sequence[Extent]) -> int:

@@ -37,7 +37,8 @@ def clip(call: Call) -> list[Extent]:
 def dropout(call: Call) -> list[Extent]:
     """The result, and which numbers were kept."""
     _single(call, 1, 2)
-    return [Extent(call.input(0).shape)] * 2
+    shape = call.input(0).shape
+    return [Extent(shape), Extent(shape, None, 9)][: len(call.node.outputs)]
 
 
 def _single(call: Call, *indices: int) -> None:
@@ -80,12 +81,9 @@ _quotients: Final = elementwise(_divide)
 
 
 def remainder(call: Call) -> list[Extent]:
-    """What a division of two tensors leaves; its values are of no interest."""
+    """What a division of two tensors leaves: as in Python, or with the sign of the dividend (`fmod`)."""
     _refuse_traps(call)
-    return _remainders(call)
-
-
-_remainders: Final = elementwise()
+    return elementwise(np.fmod if call.integer("fmod", 0) else np.mod)(call)
 
 
 def _refuse_traps(call: Call) -> None:

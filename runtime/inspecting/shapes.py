@@ -8,6 +8,7 @@ Nothing else is ever computed.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -120,6 +121,14 @@ class Call:
 
 
 Rule = Callable[[Call], list[Extent]]
+Effort = Callable[[Call, Sequence[Extent]], int]
+
+_POINTWISE: Final = 4
+
+
+def pointwise(call: Call, results: Sequence[Extent]) -> int:
+    """Count an operator that looks at each number once: memory is slower than multiply-adds."""
+    return _POINTWISE * sum(extent.count for extent in (*results, *call.inputs) if extent is not None)
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:

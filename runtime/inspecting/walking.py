@@ -166,7 +166,7 @@ class Walk:
             raise BundleError(f"{label(node)} of {self._name} has {len(node.outputs)} outputs; export it again")
         self._work += effort
         self._peak = max(self._peak, self._live + windows)
-        return [_typed(replace(extent, kind=kind, fixed=fixed)) for extent in results]
+        return [_typed(replace(extent, kind=extent.kind or kind, fixed=fixed)) for extent in results]
 
 
 def stored_extent(tensor: StoredTensor) -> Extent:
