@@ -1,6 +1,7 @@
 """Faults that are put into a sound network, and whole networks made of both."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,10 @@ SINCE = {name: 99 for name in NAMES} | {
 }
 
 
-def random_network(seed: int) -> onnx.ModelProto:
-    """Return the network of a number: sound, or with faults."""
+def random_network(seed: int, names: Sequence[str] = NAMES) -> onnx.ModelProto:
+    """Return the network of a number: of these operators, sound or with faults."""
     rng = random.Random(seed)
-    model = _sound(rng)
+    model = sound_network(rng, names)
     if rng.random() < 0.8:
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
             try:
@@ -47,7 +48,8 @@ def random_network(seed: int) -> onnx.ModelProto:
     return model
 
 
-def _sound(rng: random.Random) -> onnx.ModelProto:
+def sound_network(rng: random.Random, names: Sequence[str] = NAMES) -> onnx.ModelProto:
+    """Return a network of some of these operators, as an exporter might write it."""
     opset = rng.choice((*OPSETS, 18, 18, 18, 17, 13, 11))
     sketch = Sketch(rng, opset)
     inputs = []
@@ -58,7 +60,7 @@ def _sound(rng: random.Random) -> onnx.ModelProto:
         inputs.append(tensor)
         sketch.tensors.append(tensor)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
-        _add_node(sketch, rng.choice([name for name in NAMES if SINCE[name] <= opset]))
+        _add_node(sketch, rng.choice([name for name in names if SINCE[name] <= opset] or ["Relu"]))
     made = [name for node in sketch.nodes for name in node.output]
     outputs = made if rng.random() < 0.5 else made[-1:]
     values = []
@@ -220,7 +222,7 @@ def _odd_same_kind(rng: random.Random, attribute: AttributeProto) -> None:
             if rng.random() < 0.3:
                 attribute.ints.append(rng.choice(ODD_INTEGERS))
             elif rng.random() < 0.3:
-                attribute.ints.pop()
+                del attribute.ints[-1]
             else:
                 attribute.ints[rng.randrange(len(attribute.ints))] = rng.choice(ODD_INTEGERS)
         case AttributeProto.FLOATS:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Search for networks that pass inspection and yet crash, hang or bloat the process that opens and runs them.
 
-usage: search_networks.py [--seconds S | --count N] [--seed S] [--save FOLDER] [--show]
+usage: search_networks.py [--seconds S | --count N] [--seed S] [--only OPERATOR ...] [--save FOLDER] [--show]
 
 Makes random small networks of the admitted operators, most of them with faults put in on purpose, and inspects each.
 What is accepted is opened and run by onnxruntime in a child process with a limit on memory and time. A finding is a
@@ -27,7 +27,7 @@ from typing import Any
 import onnx
 
 from edgeface.errors import BundleError
-from edgeface.runtime.inspecting.inspection import Forecast, inspect_model
+from edgeface.runtime.inspecting.inspection import OPERATORS, Forecast, inspect_model
 
 BATCH = 64
 TIMEOUT_S = 5.0
@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--count", type=int, help="networks to make, instead of --seconds")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=sorted(OPERATORS), help="operators that the networks begin with")
     parser.add_argument("--save", type=Path, help="folder for the networks found")
     parser.add_argument("--show", action="store_true", help="list why networks were refused, and what onnxruntime said")
     options = parser.parse_args()
@@ -82,12 +83,12 @@ def main() -> int:
 def _batches(
     options: argparse.Namespace, tally: Counter[str], findings: dict[str, tuple[int, bytes]]
 ) -> Iterator[list[Case]]:
-    from mutations import random_network
+    from mutations import NAMES, random_network
 
     end, seed, batch = time.monotonic() + options.seconds, options.seed * 10_000_000, list[Case]()
     first = seed
     while seed - first < options.count if options.count else time.monotonic() < end:
-        data = random_network(seed).SerializeToString()
+        data = random_network(seed, options.only or NAMES).SerializeToString()
         tally["made"] += 1
         try:
             case = admit(seed, data)
