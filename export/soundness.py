@@ -102,15 +102,15 @@ def _check_mode(model: onnx.ModelProto) -> None:
 def check_head(model: onnx.ModelProto) -> None:
     """Refuse a network that ends in a loss head. What tells one:
 
-    - a softmax, or a search for the largest score;
-    - more numbers than an embedding has;
-    - cosines to stored directions of unit length, which is what margin heads compute, however few classes there are;
-    - a product right behind the product that makes the embedding: nothing but linear steps between them, so for an
-      embedding the second would be of no use. It is one all the same if a batch norm follows, or if the first product has
-  no bias: then both are one product of low rank.
+      - a softmax, or a search for the largest score;
+      - more numbers than an embedding has;
+      - cosines to stored directions of unit length, which is what margin heads compute, however few classes there are;
+      - a product right behind the product that makes the embedding: nothing but linear steps between them, so for an
+        embedding the second would be of no use. It is one all the same if a batch norm follows, or if the first product has
+    no bias: then both are one product of low rank.
 
-    Raises:
-        ExportError: it does; the message names the tensor before the head.
+      Raises:
+          ExportError: it does; the message names the tensor before the head.
     """
     graph = _Graph(model)
     output = model.graph.output[0].name

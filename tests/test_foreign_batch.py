@@ -222,7 +222,11 @@ def test_a_fixed_number_of_faces_becomes_free(kind, tmp_path):
 
 BOUND = {
     "softmax over the faces": (
-        [node("Softmax", ["maps"], "odd", axis=0), node("Add", ["odd", "maps"], "sum"), node("Flatten", ["sum"], "flat")],
+        [
+            node("Softmax", ["maps"], "odd", axis=0),
+            node("Add", ["odd", "maps"], "sum"),
+            node("Flatten", ["sum"], "flat"),
+        ],
         "works along the axis of the faces",
     ),
     "their mean": (
@@ -299,7 +303,9 @@ def chains(draw):
     shape, nodes, stored = [1, *SIZES], [], {}
     for index in range(draw(st.integers(1, 7))):
         source, made = f"t{index}" if index else "x", f"t{index + 1}"
-        kind = draw(st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"]))
+        kind = draw(
+            st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"])
+        )
         axis = draw(st.integers(0, len(shape) - 1))
         if kind == "move":
             total, shape = int(np.prod(shape)), []

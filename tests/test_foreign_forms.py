@@ -394,7 +394,9 @@ def _tensor(array):
 
 
 def function(name, nodes, inputs=("a",), outputs=("b",), attributes=()):
-    return helper.make_function("theirs", name, inputs, outputs, nodes, [helper.make_opsetid("", 17), LOCAL], attributes)
+    return helper.make_function(
+        "theirs", name, inputs, outputs, nodes, [helper.make_opsetid("", 17), LOCAL], attributes
+    )
 
 
 LOCAL = helper.make_opsetid("theirs", 1)
