@@ -63,9 +63,9 @@ def calibrate_command(
     """
     from edgeface.data import open_faces
     from edgeface.errors import ConfigError
-    from edgeface.files import readable_name
     from edgeface.export.people import gather_people
     from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
+    from edgeface.files import readable_name
     from edgeface.runtime.bundle import open_bundle
     from edgeface.runtime.embedder import bundle_embedder
     from edgeface.runtime.recognizer import bundle_detector
