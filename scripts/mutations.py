@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from network_patterns import add_pattern
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from random_networks import (
     ATTRIBUTE_NAMES,
@@ -59,7 +60,11 @@ def sound_network(rng: random.Random, names: Sequence[str] = NAMES) -> onnx.Mode
         tensor.shape = tuple(rng.choice((1, 1, 2, 3, 4, 6, 8, 9)) for _ in range(rank))
         inputs.append(tensor)
         sketch.tensors.append(tensor)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
+    if names is NAMES and rng.random() < 0.35:
+        inputs[0].kind, inputs[0].shape = FLOAT, (rng.choice((1, 1, 2)), rng.choice((1, 3, 4)), 6, 8)
+        sketch.tensors[0] = inputs[0]
+        add_pattern(sketch)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 4)) if not sketch.nodes else rng.choice((0, 0, 1))):
         _add_node(sketch, rng.choice([name for name in names if SINCE[name] <= opset] or ["Relu"]))
     made = [name for node in sketch.nodes for name in node.output]
     outputs = made if rng.random() < 0.5 else made[-1:]

@@ -69,6 +69,10 @@ REFUSED = {
     "a window that is not that of the weights": (conv(kernel_shape=[5, 5]), "it says its window is [5, 5]"),
     "a window of nothing": (pool(kernel_shape=[0, 2]), "attribute kernel_shape holds 0"),
     "a window of one axis": (pool(kernel_shape=[2]), "a window of [2] slides over [8, 8]"),
+    "padding in two ways": (
+        pool(auto_pad="SAME_UPPER", dilations=[2, 2]),
+        "it pads by SAME_UPPER with dilations [2, 2]",
+    ),
     "a pool without a window": (bomb(of("MaxPool", ["x"]), shape=IMAGE), "attribute kernel_shape is missing"),
     "rounding of another kind": (pool(ceil_mode=17), "attribute ceil_mode is 17; 0 to 1 are allowed"),
     "words that nobody knows": (conv(auto_pad="ALL"), "attribute auto_pad is 'ALL'; it may be NOTSET,"),

@@ -169,7 +169,12 @@ OPERATORS: Final[dict[str, Operator]] = {
         layers.group_norm, "X scale B", {"epsilon": REAL, "num_groups": Needed(COUNT), "stash_type": _STASH}
     ),
     "InstanceNormalization": Operator(layers.instance_norm, "X scale B", {"epsilon": REAL}),
-    "LRN": Operator(layers.lrn, "X", {"alpha": REAL, "beta": REAL, "bias": REAL, "size": Needed(Whole(1, 255))}),
+    "LRN": Operator(
+        layers.lrn,
+        "X",
+        {"alpha": REAL, "beta": REAL, "bias": REAL, "size": Needed(Whole(1, 255))},
+        work=layers.lrn_work,
+    ),
     "LayerNormalization": Operator(
         layers.layer_norm, "X scale B-", {"axis": AXIS, "epsilon": REAL, "stash_type": _STASH}, outputs=3
     ),

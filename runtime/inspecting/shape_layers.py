@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from edgeface.runtime.inspecting.shapes import (
     BrokenNodeError,
@@ -13,6 +14,9 @@ from edgeface.runtime.inspecting.shapes import (
     known,
     pointwise,
 )
+
+_POOLED: Final = 8
+"""A comparison or addition of a pool takes as long as so many multiply-adds of a product."""
 
 
 def _window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
@@ -26,6 +30,8 @@ def _window(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
     padding = call.text("auto_pad", "NOTSET")
     if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank or min(*strides, *dilations) < 1:
         raise RuleError(f"it has strides {strides}, dilations {dilations} and pads {pads} for {rank} axes")
+    if padding.startswith("SAME") and max(dilations) > 1:
+        raise BrokenNodeError(f"it pads by {padding} with dilations {dilations}, which onnxruntime does in its own way")
     result = []
     for axis, size in enumerate(sizes):
         span = dilations[axis] * (kernel[axis] - 1) + 1
@@ -99,9 +105,9 @@ def matmul(call: Call) -> list[Extent]:
 def batch_norm(call: Call) -> list[Extent]:
     """The first input, each channel scaled."""
     shape = call.input(0).shape
-    if len(shape) < 1:
-        raise RuleError("it takes no single number")
-    _each_channel(call, shape[1] if len(shape) > 1 else 1, 4)
+    if len(shape) < 2:
+        raise RuleError(f"it takes batches with channels, got {list(shape)}")
+    _each_channel(call, shape[1], 4)
     return [Extent(shape)]
 
 
@@ -140,6 +146,11 @@ def layer_norm(call: Call) -> list[Extent]:
     return [Extent(shape), Extent(left, None, 1), Extent(left, None, 1)][: len(call.node.outputs)]
 
 
+def lrn_work(call: Call, results: Sequence[Extent]) -> int:
+    """Count the sums over channels."""
+    return call.integer("size", 1) * pointwise(call, results)
+
+
 def lrn(call: Call) -> list[Extent]:
     """The first input, scaled by the channels beside each."""
     shape = call.input(0).shape
@@ -174,7 +185,7 @@ def einsum(call: Call) -> list[Extent]:
 
 def einsum_work(call: Call, results: Sequence[Extent]) -> int:
     """Count the multiply-adds of an Einsum; it turns its tensors, too."""
-    return math.prod(_letters(call)[0].values()) + pointwise(call, results)
+    return _slowness(call) * math.prod(_letters(call)[0].values()) + pointwise(call, results)
 
 
 def _letters(call: Call) -> tuple[dict[str, int], str]:
@@ -212,14 +223,19 @@ def unrolled(call: Call, results: Sequence[Extent]) -> int:
 
 def gemm_work(call: Call, results: Sequence[Extent]) -> int:
     """Count the multiply-adds of a product of two matrices."""
-    return results[0].count * call.input(0).shape[0 if call.integer("transA", 0) else 1]
+    return _slowness(call) * results[0].count * call.input(0).shape[0 if call.integer("transA", 0) else 1]
 
 
 def matmul_work(call: Call, results: Sequence[Extent]) -> int:
     """Count the multiply-adds of products of matrices."""
-    return results[0].count * call.input(0).shape[-1]
+    return _slowness(call) * results[0].count * call.input(0).shape[-1]
+
+
+def _slowness(call: Call) -> int:
+    """Return how many times as long as in float32 a product takes: onnxruntime has no good kernels for most types."""
+    return {1: 1, 10: 2, 16: 2, 11: 4, 2: 1, 3: 1, 0: 1}.get(call.kind(0), 32)
 
 
 def pool_work(call: Call, results: Sequence[Extent]) -> int:
     """Count the comparisons or additions of a pool."""
-    return results[0].count * math.prod(call.integers("kernel_shape"))
+    return _POOLED * results[0].count * math.prod(call.integers("kernel_shape"))
