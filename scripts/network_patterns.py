@@ -217,6 +217,18 @@ def _cut_and_joined(row: Row) -> None:
     row.add("Concat", *parts, axis=1)
 
 
+def _split_and_joined(row: Row) -> None:
+    """A piece of no size is split off and put back, as RotaryEmbedding does when it turns everything."""
+    axis = row.sketch.rng.randrange(len(row.shape))
+    pieces = [row.shape[axis], 0]
+    if row.sketch.opset >= 13:
+        row.add("Split", row.last, row.sketch.longs(*pieces), count=2, axis=axis)
+    else:
+        row.add("Split", count=2, axis=axis, split=pieces)
+    whole, nothing = row.sketch.nodes[-1].output
+    row.add("Concat", *row.sketch.rng.choice([(whole, nothing), (nothing, whole), (nothing, nothing)]), axis=axis)
+
+
 def _hard_swish(row: Row) -> None:
     start = row.last
     row.add("HardSigmoid", row.last, alpha=1 / 6, beta=0.5)
@@ -244,7 +256,7 @@ def _unit_length(row: Row) -> None:
 PATTERNS: Sequence[Callable[[Row], None]] = (
     *(_attention, _casts, _clipped, _conv_norm, _conv_scaled, _conv_sum, _gelu, _hard_swish, _layer_norm, _linear),
     *(_padded_conv, _quantized_conv, _quantized_conv, _quantized_product, _quantized_sum, _quantized_unary, _reshaped),
-    *(_skip_norm, _squeezed_and_excited, _turned, _unit_length),
+    *(_skip_norm, _split_and_joined, _squeezed_and_excited, _turned, _unit_length),
 )
 NEW_PATTERNS: Sequence[Callable[[Row], None]] = (_cut_and_joined,)
 """Those that need opset 10."""

@@ -112,6 +112,19 @@ REFUSED = {
     "a cut in steps of 0": (sliced(0, 2, 0), "it goes on in steps of 0"),
     "a backward cut to a far end": (sliced(2, 2**63 - 1, -1), "backwards to a far end"),
     "a cut that leaves nothing": (sliced(2, 1, 1), "empty tensor"),
+    "a piece without numbers that is used": (
+        network(
+            [
+                helper.make_node("Split", ["x", "s"], ["a", "b"], axis=1),
+                of("Relu", ["b"], "c"),
+                of("Concat", ["a", "c"], axis=1),
+            ],
+            {"x": (2, 3)},
+            ("y",),
+            {"s": np.array([3, 0], I64)},
+        ).SerializeToString(),
+        "empty tensor of shape [2, 0]",
+    ),
     "endless counting": (
         bomb(
             of("Range", ["a", "b", "c"]),
@@ -222,6 +235,12 @@ def test_an_empty_batch_is_not_run():
     inspected.check_sizes({"x": (2, 3)})
     with pytest.raises(BundleError, match=r"empty tensor of shape \[0, 3\]"):
         inspected.check_sizes({"x": (0, 3)})
+
+
+def test_a_piece_without_numbers_may_be_put_back():
+    nodes = [helper.make_node("Split", ["x", "s"], ["a", "b"], axis=1), of("Concat", ["b", "a"], axis=1)]
+    model = network(nodes, {"x": (2, 3)}, ("y",), {"s": np.array([3, 0], I64)})
+    assert inspect_model(model.SerializeToString()).foretell({"x": (2, 3)}).outputs == {"y": (2, 3)}
 
 
 def test_values_are_followed_in_the_types_that_onnxruntime_computes_with():

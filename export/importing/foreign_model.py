@@ -25,7 +25,7 @@ from edgeface.export.importing.outputs import MAX_OUTPUTS, Output, as_row, choos
 from edgeface.export.importing.quantized import quantized_form, scales_by_batch, unpack_weights
 from edgeface.export.importing.reading import Source, read_source
 from edgeface.export.importing.running import open_plain, probe_faces
-from edgeface.export.soundness import check_embedder
+from edgeface.export.soundness import check_embedder, check_mode
 from edgeface.runtime.embedder import MAX_BATCH
 from edgeface.runtime.providers.session import Session
 
@@ -234,6 +234,7 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
     known = cut_to(known, output, name)
     if image.batch is not None and image.batch > MAX_BATCH:
         raise ExportError(f"{name} is made for {image.batch} faces in a run, edgeface runs {MAX_BATCH} at most")
+    check_mode(known)
     session = open_plain(known, name)
     pictures = image.fitted.apply(probe_faces())
     seen = [session.run({image.name: _filled(image, picture)})[0] for picture in pictures]

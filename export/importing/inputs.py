@@ -180,6 +180,6 @@ def _check_whole(name: str, kind: int, fitted: Fitted) -> None:
     if np.abs(given - given.round()).max() > 1e-3 or given.min() < limits.min or given.max() > limits.max:
         raise ExportError(
             f"input {name} is {_kind(kind)}, which holds whole numbers from {limits.min} to {limits.max}, and the "
-            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them itself: "
-            "--mean 0 --scale 1"
+            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them "
+            "itself: --mean 0 --scale 1"
         )

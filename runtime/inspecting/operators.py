@@ -213,7 +213,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Shape": Operator(values.shape_of, attributes={"start": ANY, "end": ANY}, makes=INT64),
     "Size": Operator(values.size_of, makes=INT64),
     # other places and sizes
-    "Concat": Operator(moves.concat, "X*", {"axis": Needed(AXIS)}),
+    "Concat": Operator(moves.concat, "X*", {"axis": Needed(AXIS)}, empty=True),
     "DepthToSpace": Operator(
         moves.depth_to_space, attributes={"blocksize": Needed(COUNT), "mode": Text(("DCR", "CRD"))}
     ),
@@ -232,7 +232,11 @@ OPERATORS: Final[dict[str, Operator]] = {
         moves.space_to_depth, attributes={"blocksize": Needed(COUNT), "mode": Text(("DCR", "CRD"))}
     ),
     "Split": Operator(
-        moves.split, "X sizes?", {"axis": AXIS, "num_outputs": COUNT, "split": Wholes(0, (1 << 31) - 1)}, outputs=MANY
+        moves.split,
+        "X sizes?",
+        {"axis": AXIS, "num_outputs": COUNT, "split": Wholes(0, (1 << 31) - 1)},
+        outputs=MANY,
+        empty=True,
     ),
     "Squeeze": Operator(moves.squeeze, "X axes-", {"axes": AXES}),
     "Tile": Operator(moves.tile, "X repeats"),

@@ -154,6 +154,7 @@ class Operator:
         work: gives its multiply-adds, or what takes as long.
         lays_out: gives the numbers that it lays out in memory while it runs, beside its results.
         makes: type of its results, where it is not that of the first input.
+        empty: it may take and make tensors without a number.
     """
 
     rule: Rule
@@ -163,6 +164,7 @@ class Operator:
     work: Effort = pointwise
     lays_out: Effort = field(default=lambda call, results: 0)
     makes: Callable[[Call], int] | int = field(default=lambda call: call.kind(0))
+    empty: bool = False
 
     def __call__(self, call: Call) -> list[Extent]:
         """Return the sizes of the results; see `edgeface.runtime.inspecting.shapes`."""

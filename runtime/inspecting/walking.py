@@ -149,7 +149,8 @@ class Walk:
         fixed = all(extent is None or extent.fixed for extent in inputs)
         try:
             results = operator(call)
-            _refuse_empty(call, results)
+            if not operator.empty:
+                _refuse_empty(call, results)
             kind = operator.makes if isinstance(operator.makes, int) else operator.makes(call)
             effort, windows = operator.work(call, results), operator.lays_out(call, results)
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -175,7 +176,9 @@ def stored_extent(tensor: StoredTensor) -> Extent:
 
 
 def _refuse_empty(call: Call, results: list[Extent]) -> None:
-    """Tensors without a number end the process in some kernels; face networks have none but empty rows of sizes."""
+    """Tensors without a number end the process in some kernels; face networks have none but empty rows of sizes, and
+    pieces that are split off and put back.
+    """
     for extent in (*call.inputs, *results):
         if extent is not None and len(extent.shape) > 1 and not extent.count:
             raise RuleError(f"it takes or makes an empty tensor of shape {list(extent.shape)}")
