@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 _LONGEST: Final = 200
 """Bytes of a name that go into that of a temporary file; a name has 255 at most on the usual file systems."""
@@ -87,6 +88,14 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says; whatever is wrong with it is a ValueError, also nesting without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256(data: bytes) -> str:

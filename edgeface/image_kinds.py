@@ -27,7 +27,10 @@ IMAGE_SUFFIXES: Final = SURE_SUFFIXES | {
 """File names with these endings (any case) are meant to be pictures."""
 
 COMPANION_SUFFIXES: Final = frozenset(
-    {".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".lst", ".md", ".npy", ".npz", ".onnx", ".toml", ".txt", ".xml"}
+    (
+        *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".lst", ".md", ".npy", ".npz", ".onnx", ".toml", ".txt"),
+        *(".xml", ".yaml", ".yml"),
+    )
 )
 """Files with these endings, and no picture inside, lie beside pictures for good reasons: they are not told."""
 

@@ -2,10 +2,9 @@
 
 import onnx
 from onnx import helper
-from onnxruntime.transformers.float16 import convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
 from edgeface.export.cleaning import clean_model, set_metadata
+from edgeface.telemetry import import_onnxruntime
 
 
 def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -19,10 +18,13 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     after = [node.name for node in nodes[last + 1 :]]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=after)
+    converted = import_onnxruntime("transformers.float16").convert_float_to_float16(
+        copy, keep_io_types=True, node_block_list=after
+    )
     _skip_detours(converted)
-    OnnxModel(converted).topological_sort()  # the converter appends its casts at the end
-    converted = clean_model(converted)
+    # The converter appends its casts at the end.
+    import_onnxruntime("transformers.onnx_model").OnnxModel(converted).topological_sort()
+    converted: onnx.ModelProto = clean_model(converted)
     set_metadata(converted, {entry.key: entry.value for entry in model.metadata_props})
     return converted
 

@@ -58,7 +58,7 @@ def check_embedder(model: onnx.ModelProto, *, named: bool = False) -> None:
         ExportError: a weight is not finite, a node is in train mode, or the graph ends in class scores.
     """
     check_weights(model)
-    _check_mode(model)
+    check_mode(model)
     if not named:
         check_head(model)
 
@@ -81,7 +81,12 @@ def check_weights(model: onnx.ModelProto) -> None:
             )
 
 
-def _check_mode(model: onnx.ModelProto) -> None:
+def check_mode(model: onnx.ModelProto) -> None:
+    """Check that no node is in train mode.
+
+    Raises:
+        ExportError: one is.
+    """
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -106,8 +111,8 @@ def check_head(model: onnx.ModelProto) -> None:
     - more numbers than an embedding has;
     - cosines to stored directions of unit length, which is what margin heads compute, however few classes there are;
     - a product right behind the product that makes the embedding: nothing but linear steps between them, so for an
-      embedding the second would be of no use. It is one all the same if a batch norm follows, or if the first product has
-  no bias: then both are one product of low rank.
+      embedding the second would be of no use. It is one all the same if a batch norm follows, or if the first product
+      has no bias: then both are one product of low rank.
 
     Raises:
         ExportError: it does; the message names the tensor before the head.
@@ -122,8 +127,8 @@ def check_head(model: onnx.ModelProto) -> None:
         )
     if _SCORES.search(output.lower()):
         raise ExportError(
-            f"the output {output!r} is named as class scores are; say with --output which tensor is the embedding: that "
-            f"one, if it is, or one before a loss head"
+            f"the output {output!r} is named as class scores are; say with --output which tensor is the embedding: "
+            f"that one, if it is, or one before a loss head"
         )
     last = ending.product
     if last is None:
@@ -138,9 +143,9 @@ def check_head(model: onnx.ModelProto) -> None:
     )
     if made > MAX_DIMENSION or linear or graph.is_cosine(last):
         raise ExportError(
-            f"the network ends in {last.name or last.op_type}, which makes {made} numbers of {taken}: that is a loss "
-            f"head for {made} classes and no embedding; cut it off with --output {last.input[0]} (if the {made} numbers "
-            f"are the embedding, say so with --output {output})"
+            f"the network ends in {last.name or last.op_type}, which makes {made} numbers of {taken}: that is a "
+            f"loss head for {made} classes and no embedding; cut it off with --output {last.input[0]} (if the {made} "
+            f"numbers are the embedding, say so with --output {output})"
         )
 
 

@@ -9,7 +9,7 @@ from platformdirs import user_cache_path
 
 from edgeface.files import sha256, write_text
 from edgeface.manifest import Manifest
-from edgeface.runtime.providers.network import import_onnxruntime
+from edgeface.telemetry import import_onnxruntime
 
 VERSION: Final = 2
 

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from edgeface.telemetry import switch_off
+
+switch_off()  # before a test imports onnxruntime by itself
+
 # How long an example takes says nothing here: machines are busy.
 settings.register_profile("edgeface", deadline=None)
 settings.load_profile("edgeface")

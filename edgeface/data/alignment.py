@@ -16,7 +16,7 @@ from edgeface.data.names import file_names
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError, DataError, EdgefaceError, UnknownNameError
 from edgeface.faces import align
-from edgeface.files import write_bytes
+from edgeface.files import parse_json, write_bytes
 from edgeface.images import encode_image
 
 JOURNAL: Final = "align.jsonl"
@@ -190,7 +190,7 @@ def _read_journal(out: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]
         whole = data.rfind(b"\n") + 1
         if whole != len(data):  # the run before was cut off within a line
             os.truncate(path, whole)
-        first, *lines = [json.loads(line) for line in data[:whole].splitlines()]
+        first, *lines = [parse_json(line) for line in data[:whole].splitlines()]
         if first != header:
             other = sorted(key for key in header if not isinstance(first, dict) or first.get(key) != header[key])
             raise DataError(

@@ -1,10 +1,7 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
-import json
 import logging
-import lzma
 import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +13,7 @@ from edgeface.data.faceset import Skipped, left_out
 from edgeface.data.parallel import in_order
 from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError
+from edgeface.files import parse_json
 from edgeface.images import decode_image
 
 log = logging.getLogger(__name__)
@@ -172,15 +170,15 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if record["split"] == split:
                 records.append(_checked(record))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:") as tar:
             files = {m.name: file.read() for m in tar if m.isreg() and (file := tar.extractfile(m)) is not None}
-    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{archive} is not an intact tar file: {reason}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]

@@ -25,7 +25,7 @@ from edgeface.export.importing.outputs import MAX_OUTPUTS, Output, as_row, choos
 from edgeface.export.importing.quantized import quantized_form, scales_by_batch, unpack_weights
 from edgeface.export.importing.reading import Source, read_source
 from edgeface.export.importing.running import open_plain, probe_faces
-from edgeface.export.soundness import check_embedder
+from edgeface.export.soundness import check_embedder, check_mode
 from edgeface.runtime.embedder import MAX_BATCH
 from edgeface.runtime.providers.session import Session
 
@@ -161,7 +161,9 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
             image = replace(foreign.image, batch=None)
             if _agrees(lambda: _at_once(open_plain(freed, name), image, pictures), expected, foreign):
                 told = f"the network was made for {batch} {_faces(batch)} in a run and takes any number now"
-                return Deployable(freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone"))
+                return Deployable(
+                    freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone")
+                )
             why = "several faces at once give something else than each alone"
         except MixedError as error:
             why = str(error)
@@ -224,12 +226,15 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
     known, told = legalised(_with_batch(straight.model, image.batch))
     if quantized_form(known, image.name) is None:
         known, count = unpack_weights(known, image.name)
-        told += (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        told += (
+            (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        )
     if straight.folded:
         told += (f"{straight.folded} branches (If) with a constant condition are decided",)
     known = cut_to(known, output, name)
     if image.batch is not None and image.batch > MAX_BATCH:
         raise ExportError(f"{name} is made for {image.batch} faces in a run, edgeface runs {MAX_BATCH} at most")
+    check_mode(known)
     session = open_plain(known, name)
     pictures = image.fitted.apply(probe_faces())
     seen = [session.run({image.name: _filled(image, picture)})[0] for picture in pictures]

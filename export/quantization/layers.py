@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgeface.errors import ExportError
 from edgeface.export.prelu import is_prelu_arithmetic
+from edgeface.telemetry import import_onnxruntime
 
 PRODUCTS: Final = ("Conv", "Gemm", "MatMul")
 FLOAT_ENDS: Final = ("Gemm", "MatMul")
@@ -78,7 +78,7 @@ def find_layers(model: onnx.ModelProto) -> Graph:
     with tempfile.TemporaryDirectory(prefix="edgeface-") as folder:
         source, prepared = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, source)
-        quant_pre_process(source, prepared)
+        import_onnxruntime("quantization.shape_inference").quant_pre_process(source, prepared)
         simple = onnx.load(prepared)
     nodes = list(simple.graph.node)
     for index, node in enumerate(nodes):
