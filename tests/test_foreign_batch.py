@@ -86,7 +86,7 @@ def attention(heads=2, tokens=50, width=CHANNELS):
 
 
 def tokens_first():
-    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention computes it: heads and faces in one axis."""
+    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention has it: heads and faces in one axis."""
     nodes = [
         node("Reshape", ["maps", "to_row"], "row"),
         node("Transpose", ["row"], "seq", perm=[2, 0, 1]),
@@ -222,7 +222,11 @@ def test_a_fixed_number_of_faces_becomes_free(kind, tmp_path):
 
 BOUND = {
     "softmax over the faces": (
-        [node("Softmax", ["maps"], "odd", axis=0), node("Add", ["odd", "maps"], "sum"), node("Flatten", ["sum"], "flat")],
+        [
+            node("Softmax", ["maps"], "odd", axis=0),
+            node("Add", ["odd", "maps"], "sum"),
+            node("Flatten", ["sum"], "flat"),
+        ],
         "works along the axis of the faces",
     ),
     "their mean": (
@@ -299,7 +303,9 @@ def chains(draw):
     shape, nodes, stored = [1, *SIZES], [], {}
     for index in range(draw(st.integers(1, 7))):
         source, made = f"t{index}" if index else "x", f"t{index + 1}"
-        kind = draw(st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"]))
+        kind = draw(
+            st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"])
+        )
         axis = draw(st.integers(0, len(shape) - 1))
         if kind == "move":
             total, shape = int(np.prod(shape)), []
@@ -373,6 +379,6 @@ def test_a_freed_network_never_mixes_faces(model):
 def test_most_chains_that_keep_faces_apart_are_freed():
     """The property above would hold of a function that refuses everything, too."""
     freed = free_batch(FREED["a class token"](), Image("x", 1, Fitted(PLAIN, (3, 112, 112))), "theirs")
-    assert [size.dim_param for size in freed.graph.output[0].type.tensor_type.shape.dim][0] == "batch"
+    assert freed.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert "Expand" in {part.op_type for part in freed.graph.node}
     assert freed.graph.output[0].type.tensor_type.shape.dim[1].dim_value == DIMENSION

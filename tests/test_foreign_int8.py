@@ -23,7 +23,7 @@ from tests.test_export import smooth_pictures
 OPTIONS = ["--input-layout", "nchw", "--channel-order", "rgb", "--mean", "127.5", "--scale", "0.0078125"]
 
 
-class Faces(CalibrationDataReader):
+class Faces(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self):
         self.left = iter(PLAIN.apply(face[None]) for face in probe_faces(8))
 
@@ -132,7 +132,7 @@ def test_forms_that_no_standard_operator_has(tmp_path):
 
 def test_what_can_be_asked_of_it(floating, tmp_path):
     network, _ = brought_in(quantized(floating, "qdq"), tmp_path)
-    told = []
+    told: list[str] = []
     settings = fit_settings(ExportSettings("a", precisions=("fp32", "int8")), network, told.append)
     assert settings.precisions == ("int8",) and told == ["fp32 left out: the network is in int8 already"]
     for wrong, message in (
@@ -180,8 +180,14 @@ def test_bundles_of_one_face_and_of_int8(floating, people, tmp_path):
         expected(onnx.load(tmp_path / "one.onnx")),
         atol=2e-5,
     )
-    fails("takes 1 face in every run, not 4; use --batch 1", *export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "4"))
-    assert run(*export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "1", "--precision", "fp32")).exit_code == 0
+    fails(
+        "takes 1 face in every run, not 4; use --batch 1",
+        *export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "4"),
+    )
+    assert (
+        run(*export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "1", "--precision", "fp32")).exit_code
+        == 0
+    )
 
     path = quantized(floating, "dynamic")
     made = run(*export(path, people, tmp_path / "int8.bundle", "--json"))
@@ -205,4 +211,6 @@ def test_choices_on_the_command_line(floating, people, tmp_path):
     fails("--output z: .* makes no such tensor; its outputs are y", *evaluate, "--output", "z")
     fails("NAME=NUMBER, such as is_train=0; got 'a=b'", *evaluate, "--set-input", "a=b")
     fails("has no such input, it has x", *evaluate, "--set-input", "label=0")
-    fails("--output and --set-input are for foreign networks", "eval", "default-edge", "--data", people, "--output", "y")
+    fails(
+        "--output and --set-input are for foreign networks", "eval", "default-edge", "--data", people, "--output", "y"
+    )

@@ -238,9 +238,7 @@ def _expand(follower: Follower, node: onnx.NodeProto) -> None:
     if before[place.axis] != after[axis]:
         raise MixedError("repeats the faces")
     asked = [1 if index == axis else size for index, size in enumerate(after)]
-    follower.keep(
-        node, Faces(axis, place.outer, place.inner), {1: follower.constant(np.array(asked, np.int64))}
-    )
+    follower.keep(node, Faces(axis, place.outer, place.inner), {1: follower.constant(np.array(asked, np.int64))})
 
 
 def _tile(follower: Follower, node: onnx.NodeProto) -> None:

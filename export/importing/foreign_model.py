@@ -1,6 +1,6 @@
 """From a file that somebody else wrote to a network that takes prepared pictures and gives embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -161,7 +161,9 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
             image = replace(foreign.image, batch=None)
             if _agrees(lambda: _at_once(open_plain(freed, name), image, pictures), expected, foreign):
                 told = f"the network was made for {batch} {_faces(batch)} in a run and takes any number now"
-                return Deployable(freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone"))
+                return Deployable(
+                    freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone")
+                )
             why = "several faces at once give something else than each alone"
         except MixedError as error:
             why = str(error)
@@ -224,7 +226,9 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
     known, told = legalised(_with_batch(straight.model, image.batch))
     if quantized_form(known, image.name) is None:
         known, count = unpack_weights(known, image.name)
-        told += (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        told += (
+            (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        )
     if straight.folded:
         told += (f"{straight.folded} branches (If) with a constant condition are decided",)
     known = cut_to(known, output, name)
@@ -281,7 +285,7 @@ def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     return _near(made, end.values, _NEAR_INT8 if quantized else _NEAR)
 
 
-def _agrees(run: Any, expected: Values, foreign: ForeignModel) -> bool:
+def _agrees(run: Callable[[], Values], expected: Values, foreign: ForeignModel) -> bool:
     try:
         made = run()
     except EdgefaceError:

@@ -71,7 +71,9 @@ def set_inputs(model: onnx.ModelProto, values: Mapping[str, float], name: str) -
             raise ExportError(f"--set-input {given}: that input of {name} holds no numbers") from None
         shape = [max(size.dim_value, 1) for size in tensor.shape.dim]
         if int(np.prod(shape)) > FACE_SIZE * FACE_SIZE:
-            raise ExportError(f"--set-input {given}: that input of {name} has the shape {shape}, too large for a constant")
+            raise ExportError(
+                f"--set-input {given}: that input of {name} has the shape {shape}, too large for a constant"
+            )
         stored = add_constant(copy, f"{given}/set", np.full(shape, number).astype(dtype))
         rename_inputs(copy.graph.node, {given: stored})
     kept = [value for value in copy.graph.input if value.name not in values]
@@ -178,6 +180,6 @@ def _check_whole(name: str, kind: int, fitted: Fitted) -> None:
     if np.abs(given - given.round()).max() > 1e-3 or given.min() < limits.min or given.max() > limits.max:
         raise ExportError(
             f"input {name} is {_kind(kind)}, which holds whole numbers from {limits.min} to {limits.max}, and the "
-            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them itself: "
-            "--mean 0 --scale 1"
+            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them "
+            "itself: --mean 0 --scale 1"
         )

@@ -6,7 +6,15 @@ import numpy as np
 import onnx
 from onnx import defs, helper
 
-from edgeface.export.importing.graphs import Array, add_constant, attribute, opset_of, set_attribute, stored_arrays, used_names
+from edgeface.export.importing.graphs import (
+    Array,
+    add_constant,
+    attribute,
+    opset_of,
+    set_attribute,
+    stored_arrays,
+    used_names,
+)
 
 OLDEST_IR = 8
 """Lowest IR version that is written: that of opset 17 and 18."""
@@ -48,9 +56,7 @@ def modernise(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _normalisation(
-    model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array]
-) -> list[onnx.NodeProto]:
+def _normalisation(model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array]) -> list[onnx.NodeProto]:
     numbers = [arrays.get(name) for name in node.input[1:5]]
     flat = any(array is None or array.ndim <= 1 for array in numbers)
     if attribute(node, "spatial", 1) or flat or len(numbers) != 4:
