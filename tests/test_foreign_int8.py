@@ -13,6 +13,7 @@ from edgeface.errors import ConfigError, ExportError
 from edgeface.export.importing.quantized import quantized_form
 from edgeface.export.importing.running import probe_faces
 from edgeface.export.pipeline import ExportSettings, fit_settings
+from edgeface.export.quantization.layers import find_layers
 from edgeface.images import write_image
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import bundle_embedder
@@ -214,3 +215,23 @@ def test_choices_on_the_command_line(floating, people, tmp_path):
     fails(
         "--output and --set-input are for foreign networks", "eval", "default-edge", "--data", people, "--output", "y"
     )
+
+
+def test_shape_arithmetic_that_onnxruntime_cannot_follow(tmp_path):
+    """As torch writes F.normalize: the shape of the embedding, asked for in the graph, is not declared."""
+    nodes = [
+        *(node("ReduceMean", ["maps"], "flat", axes=[2, 3], keepdims=0),),
+        *(node("Shape", ["row"], "sizes"), node("ReduceL2", ["row"], "length", axes=[-1], keepdims=1)),
+        *(node("Clip", ["length", "least"], "safe"), node("Expand", ["safe", "sizes"], "lengths")),
+        node("Div", ["row", "lengths"], "y"),
+    ]
+    model = between(nodes, {"least": np.array(1e-12, np.float32)}, width=CHANNELS, batch="n")
+    parts = list(model.graph.node)
+    last = next(part for part in parts if part.op_type == "Gemm")
+    last.output[0] = "row"
+    model.graph.node.remove(last)
+    model.graph.node.insert(next(i for i, part in enumerate(parts) if part.op_type == "Shape"), last)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "Divy_dim_1"
+    network, _ = brought_in(model, tmp_path)
+    graph = find_layers(network.model)
+    assert {layer.kind for layer in graph.layers} >= {"Conv", "Gemm"}
