@@ -3,6 +3,7 @@
 import onnx
 from onnx import helper
 
+from edgeface.errors import ExportError
 from edgeface.export.cleaning import clean_model, set_metadata
 from edgeface.telemetry import import_onnxruntime
 
@@ -12,9 +13,14 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Everything after the last product stays in float32: the squared length of an embedding can exceed 65504, the
     largest float16.
+
+    Raises:
+        ExportError: there is no product in it.
     """
     nodes = list(model.graph.node)
-    last = max(index for index, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul"))
+    last = max((index for index, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul")), default=None)
+    if last is None:
+        raise ExportError("the network has no convolution or matrix product; leave out fp16")
     after = [node.name for node in nodes[last + 1 :]]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

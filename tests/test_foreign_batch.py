@@ -86,7 +86,7 @@ def attention(heads=2, tokens=50, width=CHANNELS):
 
 
 def tokens_first():
-    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention does it: heads and faces in one axis."""
+    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention has it: heads and faces in one axis."""
     nodes = [
         node("Reshape", ["maps", "to_row"], "row"),
         node("Transpose", ["row"], "seq", perm=[2, 0, 1]),

@@ -135,7 +135,7 @@ def export_command(
     from edgeface.data.faceset import left_out
     from edgeface.errors import ConfigError, DataError
     from edgeface.export.importing.foreign_model import NOTHING_SAID
-    from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
+    from edgeface.export.pipeline import SPREAD_FACT, ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
@@ -200,7 +200,7 @@ def export_command(
     check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
     step(f"calibration: {drawn}")
     origin = f"{source}: {drawn}"
-    if known := sorted(facts.keys() & network.origin.keys()):
+    if known := sorted(facts.keys() & {*network.origin, SPREAD_FACT}):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     network = replace(network, origin=network.origin | facts)
     manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)

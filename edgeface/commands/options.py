@@ -113,8 +113,8 @@ EmbeddingOutput = Annotated[
     str | None,
     typer.Option(
         "--output",
-        help="Of a foreign ONNX network: the tensor that is the embedding, if several could be it, or one before a "
-        "loss head.",
+        help="Of a foreign ONNX network: the tensor that is the embedding, where several could be it, or where a loss "
+        "head follows.",
     ),
 ]
 SetInput = Annotated[

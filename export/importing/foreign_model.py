@@ -1,6 +1,6 @@
 """From a file that somebody else wrote to a network that takes prepared pictures and gives embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -286,7 +286,7 @@ def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     return _near(made, end.values, _NEAR_INT8 if quantized else _NEAR)
 
 
-def _agrees(run: Any, expected: Values, foreign: ForeignModel) -> bool:
+def _agrees(run: Callable[[], Values], expected: Values, foreign: ForeignModel) -> bool:
     try:
         made = run()
     except EdgefaceError:

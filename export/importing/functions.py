@@ -89,7 +89,7 @@ def _can_decompose(node: onnx.NodeProto, opset: int) -> bool:
         schema = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
         return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 def _in_place(model: onnx.ModelProto, operators: list[str]) -> onnx.ModelProto:
