@@ -51,7 +51,7 @@ def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) 
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_bytes(path, private, mode=_PRIVATE_MODE)
-    write_bytes(public_path, public)
+    write_bytes(public_path, public, mode=0o644)  # what others can write is not trusted
     return fingerprint(key.public_key().public_bytes_raw())
 
 
