@@ -1,4 +1,9 @@
-"""Writing files and folders so that a crash or a full disk leaves the old one or the new one, never half."""
+"""Writing files and folders so that a crash or a full disk leaves the old one or the new one, never half.
+
+What is private is for its owner only, from the moment it is made: pictures, names and templates of people, events about
+them, keys. Folders that are made for it are as well; a folder that is there already stays as its owner wants it, and so
+does a file that is only added to.
+"""
 
 import contextlib
 import hashlib
@@ -7,29 +12,32 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+_PRIVATE_FILE: Final = 0o600
+_PRIVATE_FOLDER: Final = 0o700
 
 
-def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file atomically: a temporary file beside it is flushed to disk, then takes its name.
 
-    `mode` is its permissions, those of any new file by default; it never had wider ones.
+    `private` makes it for its owner only, also if an old one was not; else it gets the permissions of any new file.
     """
-    with new_file(path, mode=mode) as file:
+    with new_file(path, private=private) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, mode: int | None = None) -> Iterator[IO[bytes]]:
+def new_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """Give a temporary file that takes the name `path` when the block ends without an error; see `write_bytes`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, private)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)  # mkstemp makes files private
+        os.chmod(temporary, _PRIVATE_FILE if private else 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -37,22 +45,47 @@ def new_file(path: Path, *, mode: int | None = None) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a UTF-8 file atomically; see `write_bytes`."""
+    write_bytes(path, text.encode(), private=private)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for the owner only; one that is there stays as it is.
+
+    Raises:
+        OSError: that is impossible, or a file has the name.
+    """
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file as `os.open` does, with its folders and, if `flags` make it, for the owner only.
+
+    Returns:
+        Its descriptor. A file that is there already keeps its permissions.
+
+    Raises:
+        OSError: as `os.open`.
+    """
+    make_private_folder(path.parent)
+    return os.open(path, flags, _PRIVATE_FILE)
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give an empty temporary folder that takes the name `path` when the block ends without an error.
 
-    An existing folder of that name is replaced as a whole; on an error it stays as it was.
+    An existing folder of that name is replaced as a whole; on an error it stays as it was. `private` makes it for its
+    owner only, and so whatever lies in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, private)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
+        os.chmod(temporary, _PRIVATE_FOLDER if private else 0o777 & ~_umask())
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             os.rename(path, old / "old")
@@ -68,6 +101,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _make_folder(path: Path, private: bool) -> None:
+    if private:
+        make_private_folder(path)
+    else:
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _umask() -> int:

@@ -22,7 +22,6 @@ KEYRING: Final = "keyring"
 _KEYRING_SERVICE: Final = "edgeface"
 _KEYRING_ENTRY: Final = "gallery"
 _MAX_FILE_BYTES: Final = 1 << 10
-_MODE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def make_key(where: str, *, force: bool = False) -> None:
         _ask_keyring("set_password", entry, text)
         return
     try:
-        write_bytes(Path(where), f"{text}\n".encode(), mode=_MODE)
+        write_bytes(Path(where), f"{text}\n".encode(), private=True)
     except OSError as error:
         raise ConfigError(f"gallery key {where} cannot be written: {error.strerror}; give another path") from error
 

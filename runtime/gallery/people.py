@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeface.errors import ConfigError, GalleryError
 
 MAX_NAME_LENGTH: Final = 200
+MAX_DIMENSION: Final = 1 << 14
 NORM_TOLERANCE: Final = 1e-2
 """How far an embedding's length may be from 1; half precision stays well inside."""
 

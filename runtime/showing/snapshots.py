@@ -198,7 +198,7 @@ class Snapshots:
             image = np.ascontiguousarray(image[top:bottom, left:right])
         else:
             self._overlay.draw(image, [job.face])
-        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), mode=0o600)
+        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), private=True)
         names = sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names[: -self._settings.keep]:
             with contextlib.suppress(FileNotFoundError):
