@@ -14,30 +14,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-_PRIVATE_FILE: Final = 0o600
+PRIVATE: Final = 0o600
+"""Permissions of a file that only its owner may read."""
+
 _PRIVATE_FOLDER: Final = 0o700
 
 
-def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file atomically: a temporary file beside it is flushed to disk, then takes its name.
 
-    `private` makes it for its owner only, also if an old one was not; else it gets the permissions of any new file.
+    `mode` is its permissions, those of any new file by default; it never had wider ones. With `PRIVATE`, folders that
+    are missing are made for the owner only as well.
     """
-    with new_file(path, private=private) as file:
+    with new_file(path, mode=mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+def new_file(path: Path, *, mode: int | None = None) -> Iterator[IO[bytes]]:
     """Give a temporary file that takes the name `path` when the block ends without an error; see `write_bytes`."""
-    _make_folder(path.parent, private)
+    _make_folder(path.parent, mode == PRIVATE)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _PRIVATE_FILE if private else 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)  # mkstemp makes files private
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -45,9 +48,9 @@ def new_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_text(path: Path, text: str, *, private: bool = False) -> None:
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
     """Write a UTF-8 file atomically; see `write_bytes`."""
-    write_bytes(path, text.encode(), private=private)
+    write_bytes(path, text.encode(), mode=mode)
 
 
 def make_private_folder(path: Path) -> None:
@@ -71,7 +74,7 @@ def open_private(path: Path, flags: int) -> int:
         OSError: as `os.open`.
     """
     make_private_folder(path.parent)
-    return os.open(path, flags, _PRIVATE_FILE)
+    return os.open(path, flags, PRIVATE)
 
 
 @contextlib.contextmanager

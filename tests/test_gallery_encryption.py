@@ -146,13 +146,15 @@ def test_an_altered_record_is_refused(path: Path, statement: str) -> None:
     filled(path)
     with Gallery(path, SPACE, DIMENSION, key=KEY) as running:
         change(path, statement)
-        with pytest.raises(GalleryError, match=r"was altered: (records were put in|a (name|template of \S+) does not fit)"):
+        with pytest.raises(
+            GalleryError, match=r"was altered: (records were put in|a (name|template of \S+) does not fit)"
+        ):
             running.templates()
         with pytest.raises(GalleryError, match="was altered"):
             protect(running, OTHER)
-    with pytest.raises(GalleryError, match=r"was altered: .*; restore a copy"):  # nothing was changed
-        with Gallery(path, key=KEY) as gallery:
-            gallery.templates()
+    message = r"was altered: .*; restore a copy"  # and nothing was changed
+    with pytest.raises(GalleryError, match=message), Gallery(path, key=KEY) as gallery:
+        gallery.templates()
 
 
 def test_names_that_were_swapped_are_refused(path: Path) -> None:
@@ -163,7 +165,7 @@ def test_names_that_were_swapped_are_refused(path: Path) -> None:
         connection.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
     connection.commit()
     connection.close()
-    with pytest.raises(GalleryError, match="was altered: records .*, there are as many, but not those; restore a copy"):
+    with pytest.raises(GalleryError, match=r"was altered: records .*, there are as many, but not those; restore"):
         Gallery(path, key=KEY)
 
 
@@ -362,7 +364,7 @@ def test_a_key_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert key.raw.hex() not in repr(key) and repr(key.raw) not in repr(key)
     for mode in (0o640, 0o604, 0o660, 0o620):
         file.chmod(mode)
-        with pytest.raises(ConfigError, match=rf"open to others \(mode 0{mode:o}\) and is refused; chmod 600"):
+        with pytest.raises(ConfigError, match=r"is refused: .* by others \(mode 0"):
             read_key(file)
     file.chmod(0o400)
     assert read_key(file) == key

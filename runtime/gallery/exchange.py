@@ -28,7 +28,7 @@ from typing import IO, Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeface.errors import ConfigError, GalleryError
-from edgeface.files import new_file
+from edgeface.files import PRIVATE, new_file
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.people import MAX_DIMENSION, MAX_SOURCE_LENGTH
@@ -101,7 +101,7 @@ def export_gallery(gallery: Gallery, path: Path, key: GalleryKey | None, *, forc
         header = Header.model_validate({**header.model_dump(), **facts})
     templates = sum(len(rows) for rows in people.values())
     try:
-        with new_file(path, private=True) as file:
+        with new_file(path, mode=PRIVATE) as file:
             writer = _Writer(file, header, sealer)
             for name, rows in people.items():
                 for row in rows:

@@ -198,8 +198,8 @@ class GalleryFile:
         size = self._bytes()
         if _lacks_room(self.path, size):
             raise GalleryError(
-                f"gallery {self.path} cannot be written anew, for which its disk needs {_needed(size) / 1e6:.1f} MB of room; "
-                "free some space and try again"
+                f"gallery {self.path} cannot be written anew, for which its disk needs {_needed(size) / 1e6:.1f} MB of "
+                "room; free some space and try again"
             )
 
     def close(self) -> None:
@@ -255,7 +255,9 @@ class GalleryFile:
             raise GalleryError(f"gallery {self.path} cannot be read, as {found.why} and {error.why}") from error
         if self.path not in _told:
             _told.add(self.path)
-            logger.warning("%s: nothing can be changed, as %s; whoever is in it is known all the same", self.path, found.why)
+            logger.warning(
+                "%s: nothing can be changed, as %s; whoever is in it is known all the same", self.path, found.why
+            )
 
     def _read_into_memory(self, new_meta: dict[str, str] | None = None) -> None:
         self._stamp = stamp(self.path)
@@ -365,8 +367,8 @@ def _no_room(path: Path, size: int) -> str:
     with contextlib.suppress(OSError):
         free = f", of which {shutil.disk_usage(path.absolute().parent).free / 1e6:.1f} MB are free"
     return (
-        f"has no room to be written anew: that takes {_needed(size) / 1e6:.1f} MB of its disk for a moment{free}; until "
-        "there is room and it is opened again, what was removed can still be found in it"
+        f"has no room to be written anew: that takes {_needed(size) / 1e6:.1f} MB of its disk for a moment{free}; "
+        "until there is room and it is opened again, what was removed can still be found in it"
     )
 
 

@@ -8,8 +8,8 @@ accidents and the careless, as whoever can write the file can compute every hash
 Names stand outside of the chain, which has only their hash with a random salt: they can be erased, or encrypted, and
 the chain still holds. So do the names of files, which may be those of people. No entry has biometric data.
 
-The number of entries and the hash of the last one, the head, stand for all that was done. Who keeps a head elsewhere can
-tell later whether the gallery has gone on from there, or whether an older file was put in its place.
+The number of entries and the hash of the last one, the head, stand for all that was done. Who keeps a head elsewhere
+can tell later whether the gallery has gone on from there, or whether an older file was put in its place.
 """
 
 import getpass
@@ -156,7 +156,15 @@ def read_log(connection: sqlite3.Connection, records: Records) -> LogReport:
         is_text = all(isinstance(value, str) for value in row[1:9])
         subject, digest = str(row[3]), str(row[8])
         entry = LogEntry(
-            number, str(row[1]), str(row[2]), names, subject, {**(detail or {}), **files}, str(row[5]), str(row[6]), digest
+            number,
+            str(row[1]),
+            str(row[2]),
+            names,
+            subject,
+            {**(detail or {}), **files},
+            str(row[5]),
+            str(row[6]),
+            digest,
         )
         fits = fits and is_text and detail is not None and digest == _chained(last, row[:8])
         if broken is None and not (fits and number == expected):

@@ -85,6 +85,16 @@ def clean_name(name: str) -> str:
     return clean
 
 
+def is_clean(name: str) -> bool:
+    """Whether a name is spelt as `clean_name` spells it."""
+    if name.isascii() and name.isprintable():  # most are; there may be many
+        return 0 < len(name) <= MAX_NAME_LENGTH and name == name.strip()
+    try:
+        return clean_name(name) == name
+    except ConfigError:
+        return False
+
+
 def to_blob(embedding: npt.NDArray[np.float32], dimension: int, path: Path) -> bytes:
     """Return an embedding as little-endian float32 of exactly unit length.
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery import log as gallery_log
+from edgeface.runtime.gallery.failures import damaged
 from edgeface.runtime.gallery.file import GalleryFile
 from edgeface.runtime.gallery.key import GalleryKey
-from edgeface.runtime.gallery.failures import damaged
 from edgeface.runtime.gallery.people import MAX_DIMENSION, NORM_TOLERANCE, Person, TemplateInfo, clean_name
 from edgeface.runtime.gallery.protection import reseal
 from edgeface.runtime.gallery.records import PersonRow, Records, TemplateRow
@@ -159,9 +159,9 @@ class GalleryReader:
                 raise damaged(self.path)
         matrix = np.frombuffer(memory, "<f4").reshape(count, self.dimension)
         # Written so that a NaN counts as damaged.
-        damaged = ~(np.abs(np.sqrt(np.einsum("td,td->t", matrix, matrix)) - 1) < NORM_TOLERANCE)
-        if damaged.any():
-            raise self._damaged(names[int(damaged.argmax())])
+        odd = ~(np.abs(np.sqrt(np.einsum("td,td->t", matrix, matrix)) - 1) < NORM_TOLERANCE)
+        if odd.any():
+            raise self._damaged(names[int(odd.argmax())])
         self._loaded = loaded
         return tuple(names), matrix.astype(np.float32, copy=False)
 
@@ -240,8 +240,10 @@ class GalleryReader:
         return person
 
     def _check_space(self, space_id: str | None, dimension: int | None) -> tuple[str, int]:
-        own, digits = self._file.meta.get("space"), self._file.meta.get("dimension", "")
-        if not own or not re.fullmatch("[0-9]{1,6}", digits) or not 1 <= int(digits) <= MAX_DIMENSION:
+        own, digits = self._file.meta.get("space", ""), self._file.meta.get("dimension", "")
+        if not re.fullmatch("[!-~]{1,200}", own) or not re.fullmatch("[0-9]{1,6}", digits):
+            raise damaged(self.path)
+        if not 1 <= int(digits) <= MAX_DIMENSION:
             raise damaged(self.path)
         if space_id not in (None, own) or dimension not in (None, int(digits)):
             raise GalleryError(

@@ -2,18 +2,18 @@
 
 Each record is sealed by itself (`edgeface.runtime.gallery.sealing`), so it cannot be altered; but one that was removed
 could be put back, or one left out, by whoever can write the file. So the sum of a keyed hash of every record, modulo
-2^256, is sealed together with the head of the log. It is brought up to date by the records that a change touches, not by
-all, and computed over all of them when the gallery is opened.
+2^256, is sealed together with the head of the log. A change brings it up to date by the records that it touches, not by
+all of them; over all it is computed when the gallery is opened.
 
 Why this holds: the hash F is keyed BLAKE2b, whose values are random 256-bit numbers to all who lack the key. They never
 see a value or a sum, as the sum is encrypted; all they learn is whether a gallery is refused. A record goes in with its
 number, which SQLite lets no two records share, so the records of a gallery are a set. If the set in the file is another
 one than the set that was sealed, some record is in only one of them, and its F is independent of all other terms: both
-sums are equal with a chance of 2^-256 at each try. (The sum is the additive multiset hash of Clarke and others, Asiacrypt
+sums are equal with a chance of 2^-256 at each try. (It is the additive multiset hash of Clarke and others, Asiacrypt
 2003; where sums are in the open it needs more than this.)
 
-A record is represented by its number, its owner, and nonce and tag of its AES-GCM seal, which nobody without the key can
-make fit another content.
+A record is represented by its number, its owner, and nonce and tag of its AES-GCM seal, which nobody without the key
+can make fit another content.
 
 What this cannot show: the whole file put back as it was. For that somebody has to remember a later state elsewhere; see
 `edgeface gallery log --head`.

@@ -12,6 +12,7 @@ from typing import Final
 
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.people import is_clean
 from edgeface.runtime.gallery.record_sum import RecordSum, sum_of_all, sum_of_person, sum_of_template
 from edgeface.runtime.gallery.schema import AES_GCM, EMPTY_HEAD, NO_ENCRYPTION
 from edgeface.runtime.gallery.sealing import SALT_BYTES, Sealer, SealError
@@ -157,8 +158,8 @@ class Records:
             if there == f"{kept.people} with {kept.templates}":
                 there = "as many, but not those"
             raise GalleryError(
-                f"gallery {self.path} was altered: records were put in, put back, replaced or left out; it was left with "
-                f"{counts}, there are {there}; restore a copy"
+                f"gallery {self.path} was altered: records were put in, put back, replaced or left out; it was left "
+                f"with {counts}, there are {there}; restore a copy"
             )
 
     def people(self, connection: sqlite3.Connection) -> Iterator[PersonRow]:
@@ -282,6 +283,8 @@ class Records:
                 raise self.altered("a name") from None
         if not isinstance(name, str) or not isinstance(uid, bytes) or not isinstance(created, str):
             raise self.altered("a name")
+        if not is_clean(name):
+            raise self.altered("a name")
         return PersonRow(number, uid, name, created)
 
     def _stored_name(self, uid: bytes, name: str, created: str) -> tuple[str | bytes, str]:
@@ -305,6 +308,8 @@ class Records:
 
     def _stored_template(self, person: PersonRow, row: TemplateRow) -> tuple[bytes, str]:
         """Return what goes into the columns `embedding` and `source`; sealed, the source is in with the embedding."""
+        if not isinstance(row.embedding, bytes):  # a row of the file may hold anything
+            raise self.altered(f"a template of {person.name!r}")
         if self.sealer is None:
             return row.embedding, row.source
         data = len(row.embedding).to_bytes(4, "little") + row.embedding + row.source.encode()

@@ -99,7 +99,9 @@ _FIXED: Final = {
 }
 """Indices and triggers by name, as SQLite remembers them but for the spaces."""
 
-_ODD_WORDS: Final = re.compile(r"\b(as|check|collate|conflict|default|deferrable|generated|strict|virtual|without)\b", re.I)
+_ODD_WORDS: Final = re.compile(
+    r"\b(as|check|collate|conflict|default|deferrable|generated|strict|virtual|without)\b", re.I
+)
 
 
 def foreign_object(connection: sqlite3.Connection) -> str | None:
@@ -116,7 +118,12 @@ def foreign_object(connection: sqlite3.Connection) -> str | None:
         if name.startswith("sqlite_") and kind in ("table", "index"):  # SQLite keeps these names to itself
             continue
         text = " ".join((sql or "").split())
-        if kind == "table" and name in _TABLES and text.upper().startswith("CREATE TABLE") and not _ODD_WORDS.search(text):
+        if (
+            kind == "table"
+            and name in _TABLES
+            and text.upper().startswith("CREATE TABLE")
+            and not _ODD_WORDS.search(text)
+        ):
             continue
         if kind in ("index", "trigger") and text == _FIXED.get(name):
             continue

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, write_bytes
 from edgeface.images import encode_image
 from edgeface.runtime.events import SinkState
 from edgeface.runtime.showing.draw import FaceView, Overlay
@@ -198,7 +198,7 @@ class Snapshots:
             image = np.ascontiguousarray(image[top:bottom, left:right])
         else:
             self._overlay.draw(image, [job.face])
-        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), private=True)
+        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), mode=PRIVATE)
         names = sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names[: -self._settings.keep]:
             with contextlib.suppress(FileNotFoundError):
