@@ -7,12 +7,13 @@ does a file that is only added to.
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 PRIVATE: Final = 0o600
 """Permissions of a file that only its owner may read."""
@@ -99,6 +100,14 @@ def new_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says; whatever is wrong with it is a ValueError, also nesting without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256(data: bytes) -> str:

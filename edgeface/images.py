@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ImageError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, write_bytes
 from edgeface.image_headers import picture_size
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -75,5 +75,5 @@ def encode_image(image: npt.NDArray[np.uint8], suffix: str = ".png", quality: in
 
 
 def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 RGB to `path`, atomically, in the format of its suffix."""
-    write_bytes(path, encode_image(image, path.suffix.lower()))
+    """Write (H, W, 3) uint8 RGB to `path`, atomically, in the format of its suffix; for its owner only."""
+    write_bytes(path, encode_image(image, path.suffix.lower()), mode=PRIVATE)

@@ -1,7 +1,6 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
 import json
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.data.faceset import Extent
+from edgeface.data.tar import TarError, members
 from edgeface.errors import DataError
 from edgeface.images import decode_image
 
@@ -166,9 +167,8 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
-        with tarfile.open(archive) as tar:
-            files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
-    except tarfile.TarError as error:
+        files = {m.name: Extent(archive, m.offset, m.size).read() for m in members(archive) if m.is_plain}
+    except (TarError, OSError) as error:
         raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]
     if missing:

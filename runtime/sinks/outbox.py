@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeface.errors import ConfigError
+from edgeface.files import open_private
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._is_open = True
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(open_private(path, os.O_CREAT | os.O_RDWR))
         except OSError as error:
             raise ConfigError(
                 f"outbox {path} cannot be opened: {error.strerror}; give another with --outbox"
