@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeface.errors import ConfigError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, write_bytes
 from edgeface.manifest import SIGNATURE_NAME
 from edgeface.runtime.bundle import Bundle
 from edgeface.runtime.packing import bundle_files, zip_files
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PASSPHRASE_VARIABLE: Final = "EDGEFACE_KEY_PASSPHRASE"
-_PRIVATE_MODE: Final = 0o600
 
 
 def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) -> str:
@@ -50,7 +49,7 @@ def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) 
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    write_bytes(path, private, mode=_PRIVATE_MODE)
+    write_bytes(path, private, mode=PRIVATE)
     write_bytes(public_path, public, mode=0o644)  # what others can write is not trusted
     return fingerprint(key.public_key().public_bytes_raw())
 

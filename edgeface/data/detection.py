@@ -1,7 +1,6 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
 import logging
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.data.faceset import Skipped, left_out
+from edgeface.data.faceset import Extent, Skipped, left_out
 from edgeface.data.parallel import in_order
+from edgeface.data.tar import TarError, members
 from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError
 from edgeface.files import parse_json
@@ -176,11 +176,9 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
-        with tarfile.open(archive, "r:") as tar:
-            files = {m.name: file.read() for m in tar if m.isreg() and (file := tar.extractfile(m)) is not None}
-    except (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{archive} is not an intact tar file: {reason}; copy it again") from None
+        files = {m.name: Extent(archive, m.offset, m.size).read() for m in members(archive) if m.is_plain}
+    except (TarError, OSError) as error:
+        raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]
     if missing:
         raise DataError(f"{archive} lacks {len(missing)} of {len(records)} pictures, the first is {missing[0]}")
