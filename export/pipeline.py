@@ -54,11 +54,13 @@ class Network:
         model: fp32 graph that meets the contract.
         reference: embeds (N, 112, 112, 3) uint8 RGB faces with the original network, outside that graph.
         origin: facts for the manifest and the model card.
+        remarks: sentences that a user should read about how it was brought in.
     """
 
     model: onnx.ModelProto
     reference: Embed
     origin: dict[str, str | int | float | None]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

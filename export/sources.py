@@ -1,4 +1,4 @@
-"""The two kinds of networks that can be exported: our checkpoints and foreign ONNX embedders."""
+"""The kinds of networks that can be exported: our checkpoints, foreign ONNX embedders, and weights of others."""
 
 from pathlib import Path
 
@@ -7,12 +7,15 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgeface.errors import ExportError
+from edgeface.errors import ConfigError, ExportError
 from edgeface.evaluation.backbone import BackboneEmbedder
-from edgeface.export.foreign import Preprocessing, adapt
+from edgeface.export.foreign import adapt
 from edgeface.export.graph import export_backbone
 from edgeface.export.pipeline import Network
+from edgeface.export.preprocessing import Preprocessing
+from edgeface.export.presets import Said, complete
 from edgeface.export.tracing import DEFAULT_OPSET
+from edgeface.export.weights import weights_network
 from edgeface.files import sha256
 from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.providers.session import open_session
@@ -37,16 +40,54 @@ class ForeignEmbedder:
         if not path.is_file():
             raise ExportError(f"network not found: {path}")
         self._session = open_session(path.read_bytes(), provider=provider, threads=threads, name=str(path))
-        self._preprocessing = preprocessing
-        self._size_wh = preprocessing.size_wh(self._session.inputs[0].name, self._session.inputs[0].shape)
+        self.preprocessing = preprocessing.fitted(self._session.inputs[0].name, self._session.inputs[0].shape)
+        """With the layout and size of the network's input."""
         self.provider = self._session.provider
         """Short name of the provider that runs it."""
 
     def embed(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed (N, 112, 112, 3) uint8 RGB faces; returns (N, D) float32 of unit length."""
         name = self._session.inputs[0].name
-        prepared = (self._preprocessing.apply(face[None], self._size_wh) for face in faces)
-        return self._preprocessing.finish(np.concatenate([self._session.run({name: one})[0] for one in prepared]))
+        prepared = (self.preprocessing.apply(face[None]) for face in faces)
+        return self.preprocessing.finish(np.concatenate([self._session.run({name: one})[0] for one in prepared]))
+
+
+def open_network(
+    model: Path | None, onnx_file: Path | None, name: str | None, said: Said | None, opset: int = DEFAULT_OPSET
+) -> Network:
+    """Open what is to be exported, one of a model and an ONNX file.
+
+    Args:
+        model: run folder, checkpoint folder, or file of weights.
+        onnx_file: foreign ONNX embedder.
+        name: which network the weights are of, as `edgeface.models.build_model`.
+        said: what was said of a foreign network.
+        opset: of the result.
+
+    Raises:
+        ConfigError: what was said does not go with what is to be exported.
+        CheckpointError, ExportError, BundleError: as the kind of network raises them.
+    """
+    if onnx_file is not None:
+        if name is not None:
+            raise ConfigError(
+                f"--model {name} is for a file of weights; an ONNX file has its network inside: leave it out"
+            )
+        if said is None:
+            raise ConfigError(
+                "--onnx needs --preprocessing NAME, or --input-layout, --channel-order, --mean and --scale; nothing is "
+                "guessed"
+            )
+        return foreign_network(onnx_file, complete(said), opset)
+    assert model is not None
+    if name is not None:
+        return weights_network(model, name, said or Said(), opset)
+    if said is not None:
+        raise ConfigError(
+            "what a network expects is said of foreign ones, with --onnx, or with --model and a file of weights; a run "
+            "folder says it itself: leave it out"
+        )
+    return checkpoint_network(model, opset)
 
 
 def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
@@ -95,8 +136,8 @@ def foreign_network(path: Path, preprocessing: Preprocessing, opset: int = DEFAU
         "source": "foreign ONNX network",
         "file": path.name,
         "sha256": sha256(data),
-        "preprocessing": str(preprocessing),
+        "preprocessing": str(original.preprocessing),
     }
     if preprocessing.transform is not None:
         origin["output transform"] = str(preprocessing.transform)
-    return Network(adapted, original.embed, origin)
+    return Network(adapted, original.embed, origin, original.preprocessing.remarks)

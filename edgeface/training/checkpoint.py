@@ -126,6 +126,11 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file, not a run folder; if it holds weights, name their network with --model, "
+            "such as --model iresnet50"
+        )
     for folder in (path, path / BEST, path / LAST):
         if (folder / STATE).is_file():
             return folder
