@@ -1,6 +1,5 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
-import errno
 import sys
 from typing import Annotated, Any
 
@@ -48,6 +47,7 @@ from edgeface.commands.run import run_command
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
 from edgeface.errors import EdgefaceError
+from edgeface.files import is_full
 
 
 class Commands(TyperGroup):
@@ -71,14 +71,13 @@ class Commands(TyperGroup):
             )
             raise typer.Exit(1) from None
         except OSError as error:
-            if error.errno not in _FULL:
+            if not is_full(error):
                 raise
             where = f" for {error.filename}" if error.filename else ""
             console.complain(EdgefaceError(f"there is no room{where}: {error.strerror}; free some space and try again"))
             raise typer.Exit(1) from None
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",

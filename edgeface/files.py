@@ -1,13 +1,18 @@
 """Writing files and folders so that a crash or a full disk leaves the old one or the new one, never half."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say that there is no room."""
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -56,13 +61,31 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             os.rename(path, old / "old")
-            os.rename(temporary, path)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.rename(old / "old", path)
+                os.rmdir(old)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether an error means that there is no room, also where a library only says so in words."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        number = re.search(r"\(os error (\d{1,4})\)", str(cause))
+        if (number and int(number[1]) in FULL) or (isinstance(cause, OSError) and cause.errno in FULL):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def sha256(data: bytes) -> str:
