@@ -183,8 +183,8 @@ class Preprocessing:
         nodes = [helper.make_node("Cast", ["faces"], ["pixels"], name="pre/cast", to=TensorProto.FLOAT)]
         source = "pixels"
         if self.channel_order == "bgr":
-            for name, value in (("pre/start", -1), ("pre/end", -4), ("pre/axis", 3), ("pre/step", -1)):
-                graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
+            for name, number in (("pre/start", -1), ("pre/end", -4), ("pre/axis", 3), ("pre/step", -1)):
+                graph.initializer.append(numpy_helper.from_array(np.array([number], np.int64), name))
             names = ["pre/start", "pre/end", "pre/axis", "pre/step"]
             nodes.append(helper.make_node("Slice", [source, *names], ["pre/bgr"], name="pre/reverse"))
             source = "pre/bgr"

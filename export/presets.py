@@ -91,6 +91,8 @@ def complete(said: Said) -> Preprocessing:
         UnknownNameError: there is no such preset.
         ExportError: a value makes no sense.
     """
+    usual, remarks = None, tuple[str, ...]()
+    values: tuple[str, Channels, Channels]
     if said.preset is None:
         needed = {
             "--input-layout": said.layout,
@@ -104,7 +106,7 @@ def complete(said: Said) -> Preprocessing:
                 f"a foreign network needs its whole preprocessing; missing: {', '.join(missing)}; or name it: "
                 f"--preprocessing {', '.join(PRESETS)}"
             )
-        values, usual, remarks = (said.channel_order, said.mean, said.scale), None, ()
+        values = (said.channel_order, said.mean, said.scale)
     else:
         if said.preset not in PRESETS:
             raise UnknownNameError("preprocessing", said.preset, PRESETS)
@@ -126,15 +128,13 @@ def complete(said: Said) -> Preprocessing:
 
 def _overridden(said: Said, preset: Preset) -> tuple[tuple[str, Channels, Channels], tuple[str, ...]]:
     pairs = (
-        ("--channel-order", said.channel_order, preset.channel_order, str),
-        ("--mean", said.mean, preset.mean, in_words),
-        ("--scale", said.scale, preset.scale, in_words),
-        ("--input-size", said.size_wh, preset.size_wh, in_pixels),
+        ("--channel-order", said.channel_order, preset.channel_order),
+        ("--mean", None if said.mean is None else in_words(said.mean), in_words(preset.mean)),
+        ("--scale", None if said.scale is None else in_words(said.scale), in_words(preset.scale)),
+        ("--input-size", said.size_wh and in_pixels(said.size_wh), preset.size_wh and in_pixels(preset.size_wh)),
     )
     changed = [
-        f"{option} {word(given)} instead of {word(usual)}"  # type: ignore[operator]
-        for option, given, usual, word in pairs
-        if given is not None and usual is not None and given != usual
+        f"{option} {given} instead of {usual}" for option, given, usual in pairs if given and usual and given != usual
     ]
     values = (
         said.channel_order or preset.channel_order,

@@ -33,7 +33,7 @@ def list_fingerprint(names: Sequence[str]) -> dict[str, str]:
 
 def what_differs(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str | None:
     """Return in words what is other about the data now; None where nothing is, or where it was not kept."""
-    kept = before or {}
+    kept = before if isinstance(before, Mapping) else {}
     return next((words for key, words in LISTS.items() if key in kept and kept[key] != now.get(key)), None)
 
 

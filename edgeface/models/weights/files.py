@@ -100,7 +100,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path, *, is_zip: bool) -> Any:
     try:
         unknown = _unknown_classes(path) if is_zip else ()
-        stand_ins = [(_Empty if name.startswith("numpy.") else _EmptyMapping, name) for name in unknown]
+        stand_ins: list[Any] = [(_Empty if name.startswith("numpy.") else _EmptyMapping, name) for name in unknown]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except CheckpointError:
