@@ -27,6 +27,10 @@ _SIZES: Final = (64, 96)
 """Two lengths of an embedding: what differs between the networks of both depends on it."""
 
 
+FEW: Final = 0.1
+"""Share of the names of a network, or of a file, that any two networks may have in common."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Weights that fit a network of ours.
@@ -126,7 +130,7 @@ def _match(tensors: Mapping[str, Tensor], model: str, *, may_grow: bool) -> _Mat
     network = _skeleton(model, _SIZES[0])
     source, prefix, names = _nearest(tensors, network)
     if not names:
-        return _Match(SOURCES[0], "", {}, 0, problem=f"none of its names are there, but {_some(tensors)}")
+        return _Match(SOURCES[0], "", {}, 0, problem=f"the file has other names, {_some(tensors)}")
     found = {name: theirs for name, theirs in names.items() if prefix + theirs in tensors}
     fresh = _grown(network, found) if may_grow else ()
     missing = [
@@ -140,7 +144,8 @@ def _match(tensors: Mapping[str, Tensor], model: str, *, may_grow: bool) -> _Mat
     known = set(wanted)
     others = [name for name in beside if name not in known]
     size = 0 if missing else _embedding_size(tensors, model, prefix, found)
-    heads = [name for name in others if _is_head(name, tensors[prefix + name], size)]
+    own = {theirs.partition(".")[0] for theirs in wanted}
+    heads = [name for name in others if _is_head(name, tensors[prefix + name], size, own)]
     surplus = [name for name in others if name not in heads]
     problems = [
         f"{what} {', '.join(in_groups(group, universe))}"
@@ -175,7 +180,7 @@ def _nearest(tensors: Mapping[str, Tensor], network: nn.Module) -> tuple[Source,
         if not counts:
             continue
         prefix, count = counts.most_common(1)[0]
-        if count > best[0]:
+        if count > max(best[0], FEW * min(len(wanted), len(tensors))):
             twice = [other for other, number in counts.items() if number == count == len(wanted)]
             if len(twice) > 1:
                 raise CheckpointError(
@@ -209,9 +214,10 @@ def _embedding_size(tensors: Mapping[str, Tensor], model: str, prefix: str, foun
     return _SIZES[0]
 
 
-def _is_head(name: str, tensor: Tensor, embedding_size: int) -> bool:
+def _is_head(name: str, tensor: Tensor, embedding_size: int, own: Collection[str]) -> bool:
+    part = name.partition(".")[0]
     fits = tensor.ndim < 2 or (tensor.ndim == 2 and (not embedding_size or embedding_size in tensor.shape))
-    return name.partition(".")[0].lower() in HEADS and fits
+    return part.lower() in HEADS and part not in own and fits
 
 
 def _misshapen(tensors: Mapping[str, Tensor], network: nn.Module, prefix: str, found: Mapping[str, str]) -> list[str]:
