@@ -1,7 +1,6 @@
 """What foreign networks expect of a face: other sizes, single channels, and preprocessings by name."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -58,7 +57,7 @@ def theirs(height: int | str, width: int | str, layout: str = "nchw") -> onnx.Mo
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def answer(model: onnx.ModelProto, pictures: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+def answer(model: onnx.ModelProto, pictures: list[npt.NDArray[np.float64]]):
     """What the network gives for pictures that are prepared by hand, (H, W, 3) each; by numpy alone."""
     w, b = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.initializer[-2:])
     channels_first = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 3
@@ -91,7 +90,7 @@ def by_hand(name: str, face: npt.NDArray[np.uint8], height: int, width: int) -> 
 
 
 @pytest.fixture(scope="module")
-def faces() -> npt.NDArray[np.uint8]:
+def faces():
     return smooth_pictures()[:4]
 
 
@@ -174,7 +173,8 @@ class TestSize:
     def test_the_layout_is_taken_from_the_shape_only_where_that_is_certain(self):
         preprocessing = complete(Said(preset="arcface"))
         assert preprocessing.fitted("x", ["n", 112, 112, 3]).layout == "nhwc"
-        for shape in (["n", "c", 112, 112], [1, 3, 112, 3], ["n", 3, 112]):
+        shapes: list[list[int | str]] = [["n", "c", 112, 112], [1, 3, 112, 3], ["n", 3, 112]]
+        for shape in shapes:
             with pytest.raises(ExportError, match="does not tell its layout; give --input-layout"):
                 preprocessing.fitted("x", shape)
 
@@ -229,7 +229,7 @@ class TestSaid:
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory) -> Path:
+def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     rng = np.random.default_rng(3)
     for index, picture in enumerate(smooth_pictures()[:40]):

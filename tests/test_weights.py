@@ -209,7 +209,7 @@ def lightning(state: dict[str, Tensor]) -> dict[str, Any]:
     """A checkpoint as Lightning writes it: classes as keys, states of callbacks, numpy numbers, a namespace."""
     from collections import Counter, defaultdict
 
-    callback = sys.modules["lightning_of_others"].ModelCheckpoint  # type: ignore[attr-defined]
+    callback = sys.modules["lightning_of_others"].ModelCheckpoint
     instance = callback()
     instance.best = np.float64(0.5)
     return {
@@ -450,7 +450,7 @@ class TestExpected:
     def network(self, embeddings: npt.NDArray[np.float32]) -> Network:
         return Network(None, lambda faces: embeddings[: len(faces)], {"source": "a test"})  # type: ignore[arg-type]
 
-    def unit(self, count: int = 5) -> npt.NDArray[np.float32]:
+    def unit(self, count: int = 5):
         vectors = np.random.default_rng(0).normal(size=(count, 8))
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 

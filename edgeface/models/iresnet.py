@@ -45,8 +45,10 @@ class IResNet(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels * (FACE_SIZE // 2 ** len(WIDTHS)) ** 2, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size, affine=False) if subsampled else fixed_scale_norm(embedding_size)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+        for module in self.modules():  # each as its source draws them
+            if isinstance(module, nn.Conv2d | nn.Linear) and subsampled:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)
 
     def forward(self, faces: Tensor) -> Tensor:
