@@ -1,6 +1,5 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
-import errno
 import logging
 import sys
 from typing import Annotated, Any
@@ -50,6 +49,7 @@ from edgeface.commands.signals import code_of, end_on_signals, exit_code
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
 from edgeface.errors import EdgefaceError, MissingPackageError
+from edgeface.files import is_full
 
 
 class Commands(TyperGroup):
@@ -108,7 +108,7 @@ def _mendable(error: Exception) -> str | None:
             return str(MissingPackageError(package, _EXTRAS[package]))
         case MemoryError():
             return "there is not enough memory for this; close other programs, or give it less to work on"
-        case OSError() if error.errno in _FULL:
+        case OSError() if is_full(error):
             where = f" for {error.filename}" if error.filename else ""
             return console.one_line(f"there is no room{where}: {error.strerror}; free some space and try again")
         case OSError() if error.errno is not None:
@@ -118,7 +118,6 @@ def _mendable(error: Exception) -> str | None:
     return None
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",

@@ -6,9 +6,11 @@ does a file that is only added to.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import unicodedata
@@ -25,6 +27,9 @@ PRIVATE: Final = 0o600
 """Permissions of a file that only its owner may read."""
 
 _PRIVATE_FOLDER: Final = 0o700
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say that there is no room."""
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -99,7 +104,12 @@ def new_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f"{_temporary(path)}old.", dir=path.parent))
             os.rename(path, old / "old")
-            os.rename(temporary, path)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.rename(old / "old", path)
+                os.rmdir(old)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(temporary, path)
@@ -133,9 +143,28 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether an error means that there is no room, also where a library only says so in words."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        number = re.search(r"\(os error (\d{1,4})\)", str(cause))
+        if (number and int(number[1]) in FULL) or (isinstance(cause, OSError) and cause.errno in FULL):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as `sha256` does, without reading it whole into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _temporary(path: Path) -> str:

@@ -92,6 +92,12 @@ class Affine:
             raise ExportError(f"{path} is not a .npy file of a 2 x 3 matrix: {reason}") from None
         return cls(matrix, str(path))
 
+    @classmethod
+    def resize(cls, size_wh: tuple[int, int]) -> Self:
+        """Return the map of the whole crop onto a picture of another size, as cv2.resize makes it: edges on edges."""
+        scale = np.array(size_wh) / FACE_SIZE
+        return cls(np.column_stack([np.diag(scale), (scale - 1) / 2]), f"the size {size_wh[1]} x {size_wh[0]}")
+
     @property
     def sha256(self) -> str:
         """The hash of the six numbers as float64."""

@@ -1,6 +1,7 @@
 """Networks that were made for a fixed number of faces."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeface.errors import ExportError
 from edgeface.export.importing.batch import MixedError
-from edgeface.export.importing.fitting import Fitted
 from edgeface.export.importing.freeing import free_batch
 from edgeface.export.importing.inputs import Image
 from tests.foreign_networks import (
@@ -289,7 +289,7 @@ SIZES = (2, 3, 4)
 
 
 def image():
-    return Image("x", 1, Fitted(PLAIN, SIZES))
+    return Image("x", 1, SimpleNamespace(sizes=SIZES))
 
 
 def run(model, faces):
@@ -378,7 +378,7 @@ def test_a_freed_network_never_mixes_faces(model):
 
 def test_most_chains_that_keep_faces_apart_are_freed():
     """The property above would hold of a function that refuses everything, too."""
-    freed = free_batch(FREED["a class token"](), Image("x", 1, Fitted(PLAIN, (3, 112, 112))), "theirs")
+    freed = free_batch(FREED["a class token"](), Image("x", 1, PLAIN.fitted("x", (1, 3, 112, 112))), "theirs")
     assert freed.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert "Expand" in {part.op_type for part in freed.graph.node}
     assert freed.graph.output[0].type.tensor_type.shape.dim[1].dim_value == DIMENSION

@@ -98,10 +98,40 @@ PairsFile = Annotated[
     Path | None, typer.Option("--pairs", help="pairs.txt of LFW over --data [default: drawn from its identities].")
 ]
 Split = Annotated[str | None, typer.Option(help="Part of --data, such as train or val.")]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Network that the weights in a file of torch.save or safetensors are of, such as iresnet50, ir101 or mbf; "
+        "see `edgeface models`.",
+    ),
+]
 InputLayout = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: nchw or nhwc.")]
-ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: rgb or bgr.")]
-Mean = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: subtracted from each pixel (0 to 255).")]
-Scale = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: multiplied after the mean.")]
+ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign network: rgb or bgr.")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign network, its channel order, mean, scale and usual size by name: adaface, arcface, facenet, "
+        "imagenet, raw or vggface2. The single options go before it."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign network: subtracted from each pixel (0 to 255). One number, or three with commas, in the "
+        "order in which the network sees the channels."
+    ),
+]
+Scale = Annotated[
+    str | None, typer.Option(help="Of a foreign network: multiplied after the mean. One number or three, as --mean.")
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign ONNX network: its picture in pixels, as N or HEIGHTxWIDTH; the crop is resized to it inside "
+        "the graph [default: as the network says]."
+    ),
+]
 InputAffine = Annotated[
     Path | None,
     typer.Option(

@@ -21,6 +21,7 @@ class OpenModel:
         precision: what runs.
         provider: short name of what runs it.
         space: of its embeddings; those of two models with the same one can be compared. Empty if not known.
+        remarks: sentences that a user should read about how it was opened.
     """
 
     embedder: FaceEmbedder
@@ -28,6 +29,7 @@ class OpenModel:
     precision: str
     provider: str
     space: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0) -> OpenModel:

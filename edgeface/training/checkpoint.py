@@ -59,6 +59,7 @@ class CheckpointInfo:
         best_accuracy: the best so far; None if never measured.
         config: the whole configuration, as `TrainConfig.to_dict`.
         edgeface: version of the package that wrote it.
+        fingerprint: of the data, see `edgeface.training.fingerprint`; None in old checkpoints.
     """
 
     model: str
@@ -74,6 +75,7 @@ class CheckpointInfo:
     best_accuracy: float | None
     config: Mapping[str, Any]
     edgeface: str
+    fingerprint: Mapping[str, str] | None = None
 
 
 def save_checkpoint(
@@ -126,6 +128,11 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file, not a run folder; if it holds weights, name their network with --model, "
+            "such as --model iresnet50"
+        )
     for folder in (path, path / BEST, path / LAST):
         if (folder / STATE).is_file():
             return folder

@@ -70,11 +70,19 @@ class ClassRows:
 
 
 def save_classes(folder: Path, rows: ClassRows) -> None:
-    """Write the rows; every process calls it with the same folder."""
+    """Write the rows; every process calls it with the same folder.
+
+    Raises:
+        OSError: it cannot be written in one of the processes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        writer = _Writer(str(folder), save_distributed=True)
-        save(rows.whole(), storage_writer=writer, no_dist=rows.ranks.count == 1)
+    writer = _Writer(str(folder), save_distributed=True)
+    try:
+        with _quiet():
+            save(rows.whole(), storage_writer=writer, no_dist=rows.ranks.count == 1)
+    except CheckpointException as error:
+        failures = [failure for failure, _ in error.failures.values()]
+        raise next((failure for failure in failures if isinstance(failure, OSError)), failures[0]) from None
 
 
 def load_classes(folder: Path, rows: ClassRows) -> None:

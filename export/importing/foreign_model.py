@@ -11,7 +11,6 @@ import onnx
 
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.cleaning import clean_model
-from edgeface.export.foreign import Preprocessing
 from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.branches import fold_branches
 from edgeface.export.importing.freeing import free_batch
@@ -25,6 +24,7 @@ from edgeface.export.importing.outputs import MAX_OUTPUTS, Output, as_row, choos
 from edgeface.export.importing.quantized import quantized_form, scales_by_batch, unpack_weights
 from edgeface.export.importing.reading import Source, read_source
 from edgeface.export.importing.running import open_plain, probe_faces
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.soundness import check_embedder, check_mode
 from edgeface.runtime.embedder import MAX_BATCH
 from edgeface.runtime.providers.session import Session
@@ -146,7 +146,7 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
         ExportError: neither its opset nor its number of faces can be exported.
     """
     name, said = str(foreign.source.path), []
-    pictures = foreign.image.fitted.apply(probe_faces())
+    pictures = foreign.image.preprocessing.apply(probe_faces())
     expected = _one_by_one(open_plain(foreign.model, name), foreign.image, pictures)
 
     def same(model: onnx.ModelProto) -> bool:
@@ -236,7 +236,7 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
         raise ExportError(f"{name} is made for {image.batch} faces in a run, edgeface runs {MAX_BATCH} at most")
     check_mode(known)
     session = open_plain(known, name)
-    pictures = image.fitted.apply(probe_faces())
+    pictures = image.preprocessing.apply(probe_faces())
     seen = [session.run({image.name: _filled(image, picture)})[0] for picture in pictures]
     return _End(
         known,
@@ -278,7 +278,7 @@ def _at_once(session: Session, image: Image, pictures: Values) -> Values:
 
 def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     """Whether several faces at once give what each gave alone."""
-    pictures = end.image.fitted.apply(probe_faces())
+    pictures = end.image.preprocessing.apply(probe_faces())
     try:
         made = _at_once(open_plain(model, "the network"), end.image, pictures)
     except EdgefaceError:
