@@ -13,20 +13,22 @@ HEAVY = {"torch", "onnx", "onnxscript", "matplotlib", "safetensors"}
 
 ROOMS = {  # room: what it may import of the project; a room may always import itself
     "contracts": set(),
-    "data": {"contracts"},
+    "conditions": {"contracts"},
+    "data": {"contracts", "conditions"},
     "losses": {"contracts"},
     "models": {"contracts"},
     "runtime": {"contracts"},
-    "evaluation": {"contracts", "data", "models", "training.checkpoint", "runtime"},
-    "training": {"contracts", "data", "losses", "models", "evaluation", "runtime"},
+    "evaluation": {"contracts", "conditions", "data", "models", "training.checkpoint", "runtime"},
+    "training": {"contracts", "conditions", "data", "losses", "models", "evaluation", "runtime"},
     "comparison": {"contracts", "data", "losses", "models", "training", "evaluation"},
-    "export": {"contracts", "data", "models", "training.checkpoint", "evaluation", "runtime"},
+    "export": {"contracts", "conditions", "data", "models", "training.checkpoint", "evaluation", "runtime"},
 }
 
 
 def sources(room):
     if room == "contracts":
-        return [p for p in (ROOT / "edgeface").glob("*.py") if p.stem not in ("cli", "__main__", "demo")]
+        own = [p for p in (ROOT / "edgeface").glob("*.py") if p.stem not in ("cli", "__main__", "demo")]
+        return own + sorted((ROOT / "edgeface" / "image_formats").glob("*.py"))
     folder = ROOT / room if room in ("export", "runtime") else ROOT / "edgeface" / room
     return sorted(folder.rglob("*.py"))
 

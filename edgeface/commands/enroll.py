@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeface.commands import capture as cam
 from edgeface.commands import console
 from edgeface.commands import options as opt
 
@@ -24,6 +25,7 @@ def enroll_command(
     source: Annotated[
         str | None, typer.Option(help="Or from this: video file, picture folder, /dev/videoN, rtsp:// or http://.")
     ] = None,
+    any_certificate: cam.AnyCertificate = False,
     shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera or source.")] = 5,
     angles: Annotated[
         int, typer.Option(min=1, max=5, help="Of frontal, left, right, up and down, so many should be shown; 1: any.")
@@ -85,7 +87,8 @@ def enroll_command(
             portraits = file_portraits(recognizer, image, largest=largest)
         else:
             spec = source if source is not None else f"camera:{camera}"
-            frames = stack.enter_context(open_frames(spec, live=LiveSettings(reconnect=False)))
+            live = LiveSettings(reconnect=False, any_certificate=any_certificate)
+            frames = stack.enter_context(open_frames(spec, live=live))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
             coach = Coach(CoachSettings(shots, angles, min_cosine=same))
             shown = show or (show is None and frames.live and has_display())

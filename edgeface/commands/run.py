@@ -10,6 +10,8 @@ from edgeface.commands import options as opt
 from edgeface.commands import outputs as out
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeface.runtime.summary import Summary
 
 
@@ -68,6 +70,7 @@ def run_command(
     read_timeout: cam.ReadTimeout = 5.0,
     frozen_after: cam.FrozenAfter = 30.0,
     min_fps: cam.MinFps = 0.0,
+    any_certificate: cam.AnyCertificate = False,
     record: out.Record = None,
     record_minutes: out.RecordMinutes = None,
     events: out.Events = None,
@@ -82,6 +85,8 @@ def run_command(
     outbox: out.OutboxPath = None,
     outbox_max_bytes: out.OutboxMaxBytes = 64_000_000,
     flush: out.Flush = 5.0,
+    max_age: out.MaxAge = 5.0,
+    late_match: out.LateMatch = "mark",
     snapshots: out.SnapshotFolder = None,
     snapshots_keep: out.SnapshotsKeep = 100,
     snapshots_of: out.SnapshotsOf = "face",
@@ -91,6 +96,8 @@ def run_command(
     quiet: opt.Quiet = False,
 ) -> None:
     """Recognise people in a camera, video, folder or stream, until it ends or Ctrl-C.
+
+    It may start before anybody is enrolled: everybody is unknown then, and people are taken up as they come.
 
     Examples:
 
@@ -105,12 +112,13 @@ def run_command(
 
     from edgeface.commands.providers import chosen
     from edgeface.commands.signals import stop_on_signals
-    from edgeface.errors import ConfigError, GalleryError
+    from edgeface.errors import ConfigError
     from edgeface.runtime.cameras.capture import open_frames
     from edgeface.runtime.deciding.attention import AttentionSettings
     from edgeface.runtime.deciding.limits import OperatingThreshold
     from edgeface.runtime.deciding.quality import QualitySettings
-    from edgeface.runtime.gallery.gallery import Gallery, clean_name
+    from edgeface.runtime.gallery.awaited import AwaitedGallery
+    from edgeface.runtime.gallery.people import clean_name
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.recognizer import open_recognizer
     from edgeface.runtime.showing.display import Window, has_display
@@ -127,6 +135,7 @@ def run_command(
         read_timeout=read_timeout,
         frozen_after=frozen_after,
         min_fps=min_fps,
+        any_certificate=any_certificate,
     )
     asked, view = cam.asked_of_camera(size, fps), cam.view_of_camera(rotate, mirror, crop)
     choice = chosen(
@@ -156,9 +165,9 @@ def run_command(
     with ExitStack() as stack:
         path = gallery or console.default_gallery()
         space, dimension = recognizer.embedder.space, recognizer.embedder.dimension
-        people = stack.enter_context(Gallery(path, space, dimension, key=console.gallery_key(gallery_key)))
-        if not people.list():
-            raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
+        people = stack.enter_context(AwaitedGallery(path, space, dimension, key=console.gallery_key(gallery_key)))
+        if not people.precisions():
+            console.say(_how_to_enrol(path, name, is_default=gallery is None))
 
         rule = watching.rule_for(decision, votes, recognizer.limits, people.precisions(name))
 
@@ -182,6 +191,7 @@ def run_command(
                     outbox=outbox,
                     outbox_max_bytes=outbox_max_bytes,
                     flush=flush,
+                    late_match=late_match,
                     on_match=on_match,
                     on_event=on_event,
                     hook_timeout=hook_timeout,
@@ -220,6 +230,7 @@ def run_command(
             attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
             stills=frames.stills,
+            max_age_s=max_age or None,
         )
         summary = run(
             frames,
@@ -244,6 +255,18 @@ def run_command(
         _print_summary(summary, recognizer.precision)
     if summary.error is not None:
         raise summary.error
+
+
+def _how_to_enrol(path: "Path", claim: str | None, *, is_default: bool) -> str:
+    """Return what to do about a gallery without people; the run goes on all the same."""
+    import shlex
+
+    who = "NAME" if claim is None else shlex.quote(claim)
+    where = "" if is_default else f" --gallery {shlex.quote(str(path))}"
+    return console.printable(
+        f"nobody is enrolled in {path} yet, so everybody is unknown; enrol somebody, also while this runs: "
+        f"edgeface enroll {who} --image FILE{where}"
+    )
 
 
 def _print_summary(summary: "Summary", precision: str) -> None:

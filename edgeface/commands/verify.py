@@ -33,10 +33,11 @@ def verify_command(
 
     Example: edgeface verify a.jpg b.jpg --bundle my.bundle && echo "come in"
     """
-    from edgeface.images import read_image
+    from edgeface.files import readable_name
+    from edgeface.images import read_photograph
     from edgeface.runtime.recognizer import open_recognizer
 
-    images = [read_image(path) for path in (first, second)]
+    images = [read_photograph(path).image for path in (first, second)]
     recognizer = open_recognizer(
         bundle,
         precision=precision,
@@ -48,7 +49,7 @@ def verify_command(
         require_keys=require_key or (),
     )
     one, two = (
-        recognizer.embed_one(image, str(path), largest=largest)
+        recognizer.embed_one(image, readable_name(str(path)), largest=largest)
         for image, path in zip(images, (first, second), strict=True)
     )
     score = float(one @ two)

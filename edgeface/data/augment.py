@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.conditions.drawing import worsen
 from edgeface.images import decode_image, encode_image
 
 Image = npt.NDArray[np.uint8]
@@ -32,6 +33,9 @@ class AugmentConfig:
         cutout: cover a rectangle of up to a quarter of the face.
         blend: mix with another face of the set, before all else; nobody has the face that comes out.
         warp: move the parts of the face against one another, likewise.
+        conditions: put the face under what a door does to it: night, motion, a mask, dark glasses and more, of any
+            strength (`edgeface.conditions.drawing`). A stored teacher answers for the face as it is, so the student
+            learns that these change nothing.
     """
 
     flip: float = 0.5
@@ -45,6 +49,7 @@ class AugmentConfig:
     cutout: float = 0.15
     blend: float = 0.0
     warp: float = 0.0
+    conditions: float = 0.0
 
     @property
     def makes_faces(self) -> bool:
@@ -67,6 +72,9 @@ def augment(face: Image, config: AugmentConfig, rng: np.random.Generator) -> Ima
     chance = rng.random(9)
     if chance[0] < config.flip:
         face = np.ascontiguousarray(face[:, ::-1])
+    # Before the face moves: masks and glasses are drawn where the template has mouth and eyes.
+    if config.conditions and rng.random() < config.conditions:
+        face = worsen(face, rng.random(), rng)
     if chance[1] < config.jitter:
         face = jitter(face, rng)
     if chance[2] < config.colour:

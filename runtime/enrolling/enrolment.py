@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
 from edgeface.faces import align
-from edgeface.images import read_image
+from edgeface.files import readable_name
+from edgeface.images import read_photograph
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
 from edgeface.runtime.deciding.quality import Quality, measure, problem
@@ -77,11 +78,11 @@ def file_portraits(recognizer: Recognizer, paths: Sequence[Path], *, largest: bo
         NoFaceError: no face, or several and not `largest`.
     """
     for path in paths:
-        image = read_image(path)
-        found = one_face(recognizer.detector.detect(image), image, str(path), largest=largest)
-        taken = portrait(image, found, path.name)
+        image, name = read_photograph(path).image, readable_name(str(path))
+        found = one_face(recognizer.detector.detect(image), image, name, largest=largest)
+        taken = portrait(image, found, readable_name(path.name))
         if reason := problem(taken.quality, ENROLMENT_QUALITY):
-            raise ImageError(f"the face in {path} cannot be enrolled, it is {reason}; use a better picture")
+            raise ImageError(f"the face in {name} cannot be enrolled, it is {reason}; use a better picture")
         yield taken
 
 

@@ -1,0 +1,1 @@
+"""What a door does to a face: the battery of conditions, one definition for training, measuring and tests."""
