@@ -37,6 +37,8 @@ def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) 
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if not path.name:
+        raise ConfigError(f"a key needs a file name, and {str(path)!r} has none; use for example release.key")
     public_path = path.with_name(f"{path.name}.pub")
     for existing in (path, public_path):
         if existing.exists() and not force:

@@ -98,7 +98,7 @@ def export_command(
     fact: Annotated[
         list[str] | None, typer.Option(help="'WHAT: TEXT' for the model card, such as 'author: A. Name'; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For drawing calibration faces and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing calibration faces and pairs.")] = 0,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:

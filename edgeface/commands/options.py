@@ -2,9 +2,12 @@
 
 from collections.abc import Container
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+MOST_THREADS: Final = 1024
+"""Beyond any processor; each takes memory and time to start."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
@@ -38,7 +41,7 @@ BuildEngines = Annotated[
 CudaGraph = Annotated[
     bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On CUDA, record the launches once and replay them.")
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the networks; 0 is one a core.")]
+Threads = Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads for the networks; 0 is one a core.")]
 Fmr = Annotated[
     float | None, typer.Option(help="Take the bundle's threshold for this false match rate [default: the strictest].")
 ]
