@@ -105,9 +105,7 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
                 quant_pre_process(source, prepared, skip_symbolic_shape=True)
             except Exception as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise ExportError(
-                    f"the network cannot be prepared for int8: {reason}; use --precision fp32"
-                ) from error
+                raise ExportError(f"the network cannot be prepared for int8: {reason}; use --precision fp32") from error
         return onnx.load(prepared)
 
 
