@@ -112,8 +112,8 @@ def tokens_first():
     return between(nodes, stored, width=CHANNELS)
 
 
-def mirrored():
-    """A face and its mirror image as two rows of a batch, split again and summed."""
+def mirrored(*parted):
+    """A face and its mirror image as two rows of a batch, taken apart again and summed."""
     nodes, stored = stem()
     nodes = [
         node("Slice", ["x", "start", "stop", "axis", "step"], "flipped"),
@@ -122,7 +122,7 @@ def mirrored():
           for n in nodes),
         node("Flatten", ["maps"], "flat"),
         *end(output="two")[0],
-        node("Split", ["two", "halves"], ["left", "right"], axis=0),
+        *parted,
         node("Add", ["left", "right"], "y"),
     ]  # fmt: skip
     stored |= end()[1] | {
@@ -131,8 +131,16 @@ def mirrored():
         "axis": whole(3),
         "step": whole(-1),
         "halves": whole(1, 1),
+        "zero": whole(0),
+        "one": whole(1),
+        "many": whole(1 << 60),
     }
     return make(nodes, stored)
+
+
+HALVES = node("Split", ["two", "halves"], ["left", "right"], axis=0)
+FIRST = node("Slice", ["two", "zero", "one", "zero"], "left")
+SECOND = node("Slice", ["two", "one", "many", "zero"], "right")
 
 
 def _attributes(part):
@@ -208,7 +216,8 @@ FREED = {
     ),
     "a class token": attention,
     "attention with the tokens first": tokens_first,
-    "a face and its mirror image": mirrored,
+    "a face and its mirror image, split": lambda: mirrored(HALVES),
+    "a face and its mirror image, sliced": lambda: mirrored(FIRST, SECOND),
 }
 
 

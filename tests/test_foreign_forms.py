@@ -449,6 +449,7 @@ class TestFunctions:
             ("Attention", [node("Attention", ["t", "t", "t"], "u", q_num_heads=4, kv_num_heads=4)], 24),
             ("RMSNormalization", [node("RMSNormalization", ["t", "gain"], "u", axis=-1)], 23),
             ("Swish", [node("Swish", ["t"], "u", alpha=1.5)], 24),
+            ("Swish", [node("Swish", ["t"], "u")], 24),
             (
                 "RotaryEmbedding",
                 [node("RotaryEmbedding", ["t", "cos", "sin", "ids"], "u", num_heads=2)],

@@ -160,6 +160,8 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
             freed = free_batch(model, foreign.image, name)
             image = replace(foreign.image, batch=None)
             if _agrees(lambda: _at_once(open_plain(freed, name), image, pictures), expected, foreign):
+                freed, remaining = at_opset(freed, opset, same)  # with less shape arithmetic it may go further
+                said = [remaining] if remaining else []
                 told = f"the network was made for {batch} {_faces(batch)} in a run and takes any number now"
                 return Deployable(
                     freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone")
