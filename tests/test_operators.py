@@ -211,6 +211,13 @@ def test_a_file_that_names_things_twice(tmp_path):
     assert "inputs of one name" in said(model.SerializeToString())
 
 
+def test_names_do_not_reach_the_screen_as_they_are():
+    data = bomb(helper.make_node("Relu", ["x"], ["y"], name="a\n\x1b[2Jb", axis=1))
+    assert said(data) == "node a\\n\\x1b[2Jb (Relu) of model is refused: attribute axis is not one that is known"
+    data = bomb(helper.make_node("Relu", ["x"], ["y"], name="long" * 1000, axis=1))
+    assert len(said(data)) < 410
+
+
 def test_inputs_of_odd_types():
     model = network([of("Relu", ["x"])], {"x": (1,)})
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
