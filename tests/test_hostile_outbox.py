@@ -72,8 +72,10 @@ def deliver(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("event", b"\xff"), ("event", b"id"), ("event", "a\nb"), ("event", ""), ("event", "é"), ("event", "x" * 300)]
-    + [("body", "text"), ("sink", b"webhook"), ("sink", "")],
+    [
+        *(("event", value) for value in (b"\xff", b"id", "a\nb", "", "é", "a\0b", "x" * 300)),
+        *(("body", "text"), ("sink", b"webhook"), ("sink", "")),
+    ],
 )
 def test_a_letter_that_cannot_be_read_holds_up_no_other(fast_path: Path, column: str, value: object) -> None:
     path = fast_path / "o"
@@ -126,7 +128,10 @@ def test_anything_in_any_column(fast_path: Path) -> None:
 @pytest.mark.parametrize(
     "statements",
     [
-        ("CREATE TRIGGER t AFTER DELETE ON letters BEGIN INSERT INTO letters VALUES (NULL, 'webhook', 'x', x'', NULL); END",),
+        (
+            "CREATE TRIGGER t AFTER DELETE ON letters BEGIN "
+            "INSERT INTO letters VALUES (NULL, 'webhook', 'x', x'', NULL); END",
+        ),
         ("ALTER TABLE letters RENAME TO l", "CREATE VIEW letters AS SELECT * FROM l"),
         ("CREATE TABLE more (x)",),
     ],

@@ -154,7 +154,10 @@ def test_changed_bytes_are_read_or_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole.tar"
     with tarfile.open(whole, "w", format=tarfile.PAX_FORMAT) as tar:
         for number in range(3):
-            for name, data in ((f"{'n' * 120}{number}é.png", picture(number)), (f"{number}.json", b'{"identity": "a"}')):
+            for name, data in (
+                (f"{'n' * 120}{number}é.png", picture(number)),
+                (f"{number}.json", b'{"identity": "a"}'),
+            ):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
@@ -163,7 +166,9 @@ def test_changed_bytes_are_read_or_refused(tmp_path: Path) -> None:
     for seed in range(200):
         pick, changed = random.Random(seed), bytearray(data)
         for _ in range(pick.choice((1, 1, 3, 20))):
-            place = pick.randrange(len(changed)) if pick.random() < 0.3 else 512 * pick.randrange(4) + pick.randrange(512)
+            place = (
+                pick.randrange(len(changed)) if pick.random() < 0.3 else 512 * pick.randrange(4) + pick.randrange(512)
+            )
             changed[place] = pick.randrange(256)
         header = 512 * pick.randrange(len(changed) // 512)  # a sum that fits, so that more is looked at
         if pick.random() < 0.7:

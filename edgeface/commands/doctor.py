@@ -16,7 +16,8 @@ def doctor_command(
     gallery_key: opt.GalleryKeyPlace = None,
     require_key: opt.RequireKey = None,
     outbox: Annotated[
-        Path | None, typer.Option(help="Say what waits in this outbox and what was set aside; the usual one if there is.")
+        Path | None,
+        typer.Option(help="Say what waits in this outbox and what was set aside; the usual one if there is."),
     ] = None,
     device: opt.Device = None,
     provider_library: opt.ProviderLibrary = None,

@@ -40,7 +40,9 @@ _NO_TEXT: Final = (  # the length of a text ends at its first zero, and is in ch
     "(TYPEOF({0}) != 'text' OR LENGTH({0}) NOT BETWEEN 1 AND 200 OR LENGTH({0}) != LENGTH(CAST({0} AS BLOB)) "
     "OR {0} GLOB '*[^ -~]*')"
 )
-_UNREADABLE: Final = f"({_NO_TEXT.format('sink')} OR {_NO_TEXT.format('event')} OR TYPEOF(body) != 'blob' OR number < 1)"
+_UNREADABLE: Final = (
+    f"({_NO_TEXT.format('sink')} OR {_NO_TEXT.format('event')} OR TYPEOF(body) != 'blob' OR number < 1)"
+)
 """Which rows are no letters; edgeface writes none of them, but a file may hold anything."""
 _PRAGMAS: Final = (
     "trusted_schema = OFF",
@@ -183,7 +185,8 @@ class Outbox:
         revived = 0
         with self._lock, self._tolerant("revive"):
             revived = self._connection.execute(
-                f"UPDATE letters SET refused = NULL WHERE sink = ? AND refused IS NOT NULL AND NOT {_UNREADABLE}", (sink,)
+                f"UPDATE letters SET refused = NULL WHERE sink = ? AND refused IS NOT NULL AND NOT {_UNREADABLE}",
+                (sink,),
             ).rowcount
         return revived
 
