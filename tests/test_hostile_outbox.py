@@ -73,7 +73,7 @@ def deliver(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("event", value) for value in (b"\xff", b"id", "a\nb", "", "é", "x" * 300)),
+        *(("event", value) for value in (b"\xff", b"id", "a\nb", "", "é", "a\0b", "x" * 300)),
         *(("body", "text"), ("sink", b"webhook"), ("sink", "")),
     ],
 )

@@ -39,6 +39,21 @@ BLOCK: Final = 1 << 22
 """Numbers that are read at a time."""
 
 
+_UNREADABLE: Final = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the library raises for headers that say what it did not expect."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClassRows:
     """Tensors of which each process holds the rows of its classes.
@@ -98,7 +113,7 @@ def load_classes(folder: Path, rows: ClassRows) -> None:
             _assert_complete(stored.get(name), tensor.shape, f"{name!r} in {folder}")
         with _quiet():
             load(whole, storage_reader=reader, no_dist=rows.ranks.count == 1)
-    except (OSError, SafetensorError, KeyError, ValueError, CheckpointException) as error:
+    except (*_UNREADABLE, CheckpointException) as error:
         raise CheckpointError(f"{folder} cannot be read ({error}); use another checkpoint") from error
     for name, tensor in rows.tensors.items():
         if not torch.isfinite(tensor.sum(-1)).all():  # a sum of moderate numbers; saves a mask of them all

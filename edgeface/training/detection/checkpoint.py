@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgeface.errors import CheckpointError, ConfigError
 from edgeface.evaluation.detection import DetectorReport
-from edgeface.files import new_folder, write_text
+from edgeface.files import new_folder, parse_json, write_text
 from edgeface.models.detector import STRIDES, FaceDetector
 from edgeface.training.detection.augment import LARGEST_FACE
 from edgeface.training.detection.config import DetectorConfig, changed_settings
@@ -46,7 +46,7 @@ def is_detector(path: Path) -> bool:
     """Whether a run folder or checkpoint folder is that of a detector, as far as its `state.json` says."""
     folder = _checkpoint_folder(path)
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = parse_json((folder / "state.json").read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(state, dict) and state.get("kind") == "detector"
@@ -101,17 +101,20 @@ def load_training(learner: DetectorLearner, out: Path, pictures: Sequence[str]) 
         saved = load_file(folder / "training.safetensors")
         weights = {n.removeprefix("network."): t for n, t in saved.items() if n.startswith("network.")}
         learner.network.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} cannot be resumed: {error}; start a new run") from None
     for name, tensor in kept.state_dict().items():
         learner.average[name].copy_(tensor)
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in saved.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = tensor
     groups = learner.optimizer.state_dict()["param_groups"]
-    learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    try:
+        for name, tensor in saved.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = tensor
+        learner.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} cannot be resumed: {error}; start a new run") from None
     return info.step
 
 
@@ -123,7 +126,7 @@ def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
     """
     folder = _checkpoint_folder(path)
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = parse_json((folder / "state.json").read_bytes())
         kind, version = state.get("kind", "network of another kind"), state.get("version")
         if (kind, version) != ("detector", STATE_VERSION):
             raise CheckpointError(
@@ -139,7 +142,9 @@ def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
         raise CheckpointError(f"no detector checkpoint in {path}: {error.filename} is missing") from None
     except ConfigError as error:
         raise CheckpointError(f"the detector checkpoint {folder} is of another edgeface: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RuntimeError) as error:
+    except (
+        OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, RuntimeError
+    ) as error:  # fmt: skip
         raise CheckpointError(f"the detector checkpoint {folder} is broken: {error}") from None
     return network.eval(), DetectorInfo(step, config, largest_face(config.run.side), scores, trained_on)
 
