@@ -24,9 +24,9 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     _skip_detours(converted)
     # The converter appends its casts at the end.
     import_onnxruntime("transformers.onnx_model").OnnxModel(converted).topological_sort()
-    converted: onnx.ModelProto = clean_model(converted)
-    set_metadata(converted, {entry.key: entry.value for entry in model.metadata_props})
-    return converted
+    cleaned = clean_model(converted)
+    set_metadata(cleaned, {entry.key: entry.value for entry in model.metadata_props})
+    return cleaned
 
 
 def _skip_detours(model: onnx.ModelProto) -> None:

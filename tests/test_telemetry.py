@@ -44,7 +44,7 @@ def test_one_module_imports_onnxruntime():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-                names += [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+                names += [str(argument.value) for argument in node.args[:1] if isinstance(argument, ast.Constant)]
             wrong += [
                 f"{path.relative_to(ROOT)} imports {name}" for name in names if name.split(".")[0] == "onnxruntime"
             ]

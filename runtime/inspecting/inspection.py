@@ -10,7 +10,8 @@ See `edgeface.runtime.inspecting.operators` for the operators, `schemas` for wha
 and `walking` for the limits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from edgeface.errors import BundleError
@@ -42,7 +43,8 @@ __all__ = [
 ]
 
 MAX_MODEL_BYTES: Final = 1 << 30
-MAX_NODES: Final = 20_000
+MAX_NODES: Final = 8_000
+"""Face networks have some hundreds, quantized transformers 3000. onnxruntime's time to open grows with the square."""
 IR_VERSIONS: Final = range(3, 14)
 OPSETS: Final = range(7, 27)
 
@@ -51,6 +53,7 @@ NOMINAL_SIDE: Final = 640
 SMALL_SIDE: Final = 32
 """The same where more than two sizes are free, so that they cannot all be sides of a picture."""
 
+_MAX_ERROR: Final = 400
 _MAX_SIZES: Final = 64
 """So many sizes of inputs are remembered as fit."""
 
@@ -88,6 +91,10 @@ class Inspected:
         Raises:
             BundleError: as `check_sizes`.
         """
+        with _in_one_line():
+            return self._foretell(shapes)
+
+    def _foretell(self, shapes: Mapping[str, Shape]) -> Forecast:
         key = tuple(shapes.get(entry.name, ()) for entry in self._model.inputs)
         for entry, shape in zip(self._model.inputs, key, strict=True):
             fits = len(shape) == len(entry.shape) and all(
@@ -109,6 +116,11 @@ def inspect_model(data: bytes, name: str = "model") -> Inspected:
     Raises:
         BundleError: it is not ONNX, uses an operator that is not on the list, or could exceed a limit.
     """
+    with _in_one_line():
+        return _inspect(data, name)
+
+
+def _inspect(data: bytes, name: str) -> Inspected:
     if len(data) > MAX_MODEL_BYTES:
         raise BundleError(f"{name} has {len(data)} bytes, more than the {MAX_MODEL_BYTES} that are allowed")
     model = read_model(data, name)
@@ -122,6 +134,18 @@ def inspect_model(data: bytes, name: str = "model") -> Inspected:
     guessed = any(size is None for entry in model.inputs for size in entry.shape[1:])
     Walk(model, {entry.name: _nominal(entry.shape) for entry in model.inputs}, name, guessed=guessed).forecast()
     return Inspected(model, name)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Keep what a file calls its nodes from filling the screen, or steering it."""
+    try:
+        yield
+    except BundleError as error:
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(error))
+        if text == str(error) and len(text) <= _MAX_ERROR:
+            raise
+        raise BundleError(text if len(text) <= _MAX_ERROR else f"{text[:_MAX_ERROR]} ...") from None
 
 
 def _check_versions(model: Model, name: str) -> None:

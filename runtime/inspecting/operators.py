@@ -35,6 +35,7 @@ from edgeface.runtime.inspecting.schemas import (
     Whole,
     Wholes,
 )
+from edgeface.runtime.inspecting.shapes import slow
 
 INT32, INT64, BOOL = 6, 7, 9
 _TYPES: Final = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16)
@@ -178,9 +179,9 @@ OPERATORS: Final[dict[str, Operator]] = {
     "LayerNormalization": Operator(
         layers.layer_norm, "X scale B-", {"axis": AXIS, "epsilon": REAL, "stash_type": _STASH}, outputs=3
     ),
-    "LogSoftmax": Operator(values.same_along_axis, attributes={"axis": AXIS}),
+    "LogSoftmax": Operator(values.same_along_axis, attributes={"axis": AXIS}, work=slow(8)),
     "LpNormalization": Operator(values.same_along_axis, attributes={"axis": AXIS, "p": Whole(1, 2)}),
-    "Softmax": Operator(values.same_along_axis, attributes={"axis": AXIS}),
+    "Softmax": Operator(values.same_along_axis, attributes={"axis": AXIS}, work=slow(8)),
     **dict.fromkeys(_REDUCTIONS, Operator(values.reduced, "X axes?", _REDUCE)),
     # types
     "Cast": Operator(
@@ -240,7 +241,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     ),
     "Squeeze": Operator(moves.squeeze, "X axes-", {"axes": AXES}),
     "Tile": Operator(moves.tile, "X repeats"),
-    "Transpose": Operator(moves.transpose, attributes={"perm": Wholes(0, 15)}),
+    "Transpose": Operator(moves.transpose, attributes={"perm": Wholes(0, 15)}, work=slow(4)),
     "Unsqueeze": Operator(moves.unsqueeze, "X axes-", {"axes": AXES}),
     "Upsample": Operator(
         moves.resize, "X scales-", {"mode": Text(("nearest", "linear")), "scales": Reals()}, work=moves.resize_work

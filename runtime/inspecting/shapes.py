@@ -131,6 +131,11 @@ def pointwise(call: Call, results: Sequence[Extent]) -> int:
     return _POINTWISE * sum(extent.count for extent in (*results, *call.inputs) if extent is not None)
 
 
+def slow(times: int) -> Effort:
+    """Return how to count an operator that takes so many times as long for each number."""
+    return lambda call, results: times * pointwise(call, results)
+
+
 def broadcast(shapes: Sequence[Shape]) -> Shape:
     """Return the shape that tensors of these shapes broadcast to."""
     rank = max(map(len, shapes))

@@ -166,7 +166,7 @@ class Walk:
         if len(results) < len(node.outputs):
             raise BundleError(f"{label(node)} of {self._name} has {len(node.outputs)} outputs; export it again")
         self._work += effort
-        self._peak = max(self._peak, self._live + windows)
+        self._peak = max(self._peak, self._live + windows // 4)  # where they are laid out, they are bytes
         return [_typed(replace(extent, kind=extent.kind or kind, fixed=fixed)) for extent in results]
 
 
