@@ -337,11 +337,12 @@ def of_all_kinds() -> dict[str, bytes]:
     found["Pillow AVIF"] = saved("AVIF", subsampling="4:4:4")
     for form in ("GIF", "WEBP", "AVIF", "TIFF", "MPO"):
         found[f"Pillow {form} of several"] = saved(form, save_all=True, append_images=[Image.fromarray(image[::-1])])
-    for name, kind in {
+    kinds: dict[str, dict[str, Any]] = {
         "deflate": {"compression": "zlib"},
         "big-endian": {"byteorder": ">"},
         "rows": {"rowsperstrip": 3},
-    }.items():
+    }
+    for name, kind in kinds.items():
         file = io.BytesIO()
         tifffile.imwrite(file, image, photometric="rgb", **kind)
         found[f"tifffile {name}"] = file.getvalue()
@@ -410,7 +411,7 @@ class TestHeic:
     def test_a_crash_of_its_reader_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         crash = [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]
         real = subprocess.run
-        monkeypatch.setattr(heic.subprocess, "run", lambda _, **options: real(crash, **options))
+        monkeypatch.setattr("edgeface.image_formats.heic.subprocess.run", lambda _, **options: real(crash, **options))
         with pytest.raises(ImageError, match="its reader crashed"):
             decode_image(heic_pictures.PLAIN)
 

@@ -71,7 +71,7 @@ def _needed(data: bytes, at: int, length: int, size_wh: tuple[int, int]) -> int:
         raise other_size("its header", (stated_wh[0], stated_wh[1]), size_wh)
     if colour not in _COLOURS or depth not in _COLOURS[colour][1]:
         raise BrokenPicture(f"the PNG has colour type {colour} with {depth} bits, which there is not")
-    return size_wh[1] * ((size_wh[0] * depth * _COLOURS[colour][0] + 7) // 8 + 1)
+    return size_wh[1] * ((size_wh[0] * int(depth) * _COLOURS[colour][0] + 7) // 8 + 1)
 
 
 def _check_frame(data: bytes, at: int, length: int, size_wh: tuple[int, int], *, first: bool) -> None:
