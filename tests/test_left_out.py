@@ -469,6 +469,7 @@ def test_one_name_in_two_codings_is_one_person(tmp_path: Path) -> None:
     faces = open_faces(tmp_path / "d")
     assert faces.identities == (unicodedata.normalize("NFC", "José"),)
     assert len({sample.key for sample in faces.samples}) == 4 and len(faces.checked()) == 4
+    assert {"José/José_0000", "José/José_0000-2"} < {unicodedata.normalize("NFC", s.key) for s in faces.samples}
     names = file_names(faces.samples)
     assert len({unicodedata.normalize("NFD", name).casefold() for name in names}) == 4
     (tmp_path / "e").mkdir()
