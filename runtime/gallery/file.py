@@ -204,9 +204,10 @@ class GalleryFile:
         """
         size = self._bytes()
         if lacks_room(self.path, size):
+            needed = f"{room_needed(size) / 1e6:.1f} MB"
             raise GalleryError(
-                f"gallery {self.path} cannot be written anew, for which its disk needs {room_needed(size) / 1e6:.1f} MB "
-                "of room; free some space and try again"
+                f"gallery {self.path} cannot be written anew, for which its disk needs {needed} of room; free some space "
+                "and try again"
             )
 
     def close(self) -> None:
