@@ -206,8 +206,8 @@ class GalleryFile:
         if lacks_room(self.path, size):
             needed = f"{room_needed(size) / 1e6:.1f} MB"
             raise GalleryError(
-                f"gallery {self.path} cannot be written anew, for which its disk needs {needed} of room; free some space "
-                "and try again"
+                f"gallery {self.path} cannot be written anew, for which its disk needs {needed} of room; free some "
+                "space and try again"
             )
 
     def close(self) -> None:
@@ -282,14 +282,18 @@ class GalleryFile:
 
     def _follow(self) -> None:
         """Read a file that cannot be written once more, if another program could and did change it."""
+        known, connection = self._stamp, self._connection
         try:
-            if stamp(self.path) == self._stamp:
+            if stamp(self.path) == known:
                 return
-            before = self._connection
             self._read_into_memory()
-            before.close()
-        except (OSError, UnsettledError) as error:  # it is gone, or changing just now: what is known stays known
+        except BaseException as error:
+            self._stamp, self._connection = known, connection  # what is known stays known, and it is looked at again
+            if not isinstance(error, OSError | UnsettledError):  # else it is gone, or changing just now
+                raise
             logger.debug("%s cannot be read again: %s", self.path, error)
+        else:
+            connection.close()
 
     def _identify(self, may_be_empty: bool) -> None:
         self.query("PRAGMA trusted_schema = OFF")  # before anything of a foreign file is looked at
