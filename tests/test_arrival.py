@@ -221,10 +221,15 @@ def test_windows(reach, monkeypatch, option, windows):
     opened = []
     monkeypatch.setattr("edgeface.runtime.showing.display.has_display", lambda: True)
     monkeypatch.setattr("edgeface.runtime.showing.display.Window", lambda *name: opened.append(name))
+
+    def window(*name):
+        opened.append(name)
+        return Closing()
+
     source = "--source FOLDER --bundle BUNDLE --detector DETECTOR --gallery GALLERY"
     enroll = [f"enroll Ada {source} --show", f"enroll Ada {source} --headless"][1 - windows]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeface.runtime.showing.display.Window", lambda *name: opened.append(name) or Closing())
+        patch.setattr("edgeface.runtime.showing.display.Window", window)
         reach(enroll, "runtime.enrolling.enrolment.enroll")
     run = [f"run {source} --show", f"run {source} --headless"][1 - windows]
     reach(run, "runtime.loop.run")

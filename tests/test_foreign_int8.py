@@ -23,7 +23,7 @@ from tests.test_export import smooth_pictures
 OPTIONS = ["--input-layout", "nchw", "--channel-order", "rgb", "--mean", "127.5", "--scale", "0.0078125"]
 
 
-class Faces(CalibrationDataReader):
+class Faces(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self):
         self.left = iter(PLAIN.apply(face[None]) for face in probe_faces(8))
 
@@ -132,7 +132,7 @@ def test_forms_that_no_standard_operator_has(tmp_path):
 
 def test_what_can_be_asked_of_it(floating, tmp_path):
     network, _ = brought_in(quantized(floating, "qdq"), tmp_path)
-    told = []
+    told: list[str] = []
     settings = fit_settings(ExportSettings("a", precisions=("fp32", "int8")), network, told.append)
     assert settings.precisions == ("int8",) and told == ["fp32 left out: the network is in int8 already"]
     for wrong, message in (

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -299,7 +300,9 @@ def test_the_table_agrees_with_the_standard(name):
     versions = [s for s in onnx.defs.get_all_schemas_with_history() if s.name == name and not s.domain]
     operator = OPERATORS[name]
     marks = operator.inputs.split()
-    known = {attribute.name: attribute for schema in versions for attribute in schema.attributes.values()}
+    known: dict[str, Any] = {
+        attribute.name: attribute for schema in versions for attribute in schema.attributes.values()
+    }
     for attribute, kind in operator.attributes.items():
         inner = kind.kind if isinstance(kind, Needed) else kind
         assert known[attribute].type.name == AttributeProto.AttributeType.Name(_ATTRIBUTES[type(inner)]), attribute

@@ -84,7 +84,7 @@ def _load(tensor: TensorProto, path: Path, files: dict[str, bytes], room: int) -
     location = stated.get("location", "")
     try:
         offset, length = int(stated.get("offset", "0")), int(stated["length"]) if "length" in stated else None
-        held = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        held = int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except (ValueError, KeyError, TypeError):
         raise ExportError(f"{what} says wrongly where it lies ({location!r}); export the network again") from None
     if held > room or (length is not None and length != held) or offset < 0 or any(size < 0 for size in tensor.dims):
