@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import numpy as np
 import onnx
