@@ -143,7 +143,7 @@ def test_export(reach, monkeypatch, places):
     )
     has(seen, open_pairs__split="train", open_pairs__pairs=places["PAIRS"], open_faces__split="train")
     has(seen, checkpoint_network__opset=19)
-    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: SimpleNamespace(origin={}))
+    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: SimpleNamespace(origin={}, remarks=()))
     monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
     seen = reach(
         "export RUN --out OUT --calibration FACES --seed 3 --calibration-method entropy --min-cosine 0.9 "
@@ -221,10 +221,15 @@ def test_windows(reach, monkeypatch, option, windows):
     opened = []
     monkeypatch.setattr("edgeface.runtime.showing.display.has_display", lambda: True)
     monkeypatch.setattr("edgeface.runtime.showing.display.Window", lambda *name: opened.append(name))
+
+    def window(*name):
+        opened.append(name)
+        return Closing()
+
     source = "--source FOLDER --bundle BUNDLE --detector DETECTOR --gallery GALLERY"
     enroll = [f"enroll Ada {source} --show", f"enroll Ada {source} --headless"][1 - windows]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeface.runtime.showing.display.Window", lambda *name: opened.append(name) or Closing())
+        patch.setattr("edgeface.runtime.showing.display.Window", window)
         reach(enroll, "runtime.enrolling.enrolment.enroll")
     run = [f"run {source} --show", f"run {source} --headless"][1 - windows]
     reach(run, "runtime.loop.run")

@@ -119,7 +119,7 @@ def test_what_the_system_refuses_is_one_line(listing, monkeypatch):
         raise error
 
     monkeypatch.setattr("edgeface.commands.console.table", fail)
-    error = OSError(errno.ENOSPC, "No space", "somewhere")
+    error: Exception = OSError(errno.ENOSPC, "No space", "somewhere")
     fails("^error: there is no room for somewhere: No space; free some space", *listing)
     error = OSError(errno.EACCES, "No right", "some\nwhere")
     fails("^error: cannot use some where: No right; check what was named, and your rights to it$", *listing)

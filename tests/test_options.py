@@ -77,6 +77,7 @@ def source_texts():
             add(group.typer_instance, (*path, group.name))
 
     add(app, ())
+    assert app.registered_callback and app.registered_callback.callback
     hints = typing.get_type_hints(app.registered_callback.callback, include_extras=True)
     texts.update({(name,): hints[name].__metadata__[0].help for name in ("version", "verbose")})
     return texts
@@ -151,12 +152,12 @@ class Module:
                 for child in (node.func, *node.args, *(keyword.value for keyword in node.keywords)):
                     yield from self.words(child, scope, depth)
             case _:
-                for child in ast.iter_child_nodes(node):
-                    yield from self.words(child, scope, depth)
+                for inner in ast.iter_child_nodes(node):
+                    yield from self.words(inner, scope, depth)
 
 
 def names_set(nodes):
-    names = {}
+    names: dict[str, list[ast.expr]] = {}
     for node in nodes:
         match node:
             case (

@@ -1,7 +1,7 @@
 """Functions: those that a file defines for itself, and standard operators that onnx defines by simpler ones."""
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import onnx
 import onnx.inliner
@@ -86,7 +86,7 @@ def _can_decompose(node: onnx.NodeProto, opset: int) -> bool:
     if node.domain not in ("", "ai.onnx") or node.op_type in OPERATORS or not defs.has(node.op_type, ""):
         return False
     try:
-        schema = defs.get_schema(node.op_type, opset, "")
+        schema: Any = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
