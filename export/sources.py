@@ -8,7 +8,8 @@ import numpy.typing as npt
 from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export.foreign import Preprocessing, adapt
 from edgeface.export.graph import export_backbone
-from edgeface.export.importing.foreign_model import NOTHING_SAID, Choices, deployable, open_foreign
+from edgeface.export.importing.deploying import deployable
+from edgeface.export.importing.foreign_model import NOTHING_SAID, Choices, open_foreign
 from edgeface.export.importing.graphs import opset_of
 from edgeface.export.pipeline import Network
 from edgeface.export.tracing import DEFAULT_OPSET
