@@ -9,7 +9,8 @@ from edgeface.errors import ConfigError
 from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export.foreign import adapt
 from edgeface.export.graph import export_backbone
-from edgeface.export.importing.foreign_model import NOTHING_SAID, Choices, deployable, open_foreign
+from edgeface.export.importing.deploying import deployable
+from edgeface.export.importing.foreign_model import NOTHING_SAID, Choices, open_foreign
 from edgeface.export.importing.graphs import opset_of
 from edgeface.export.pipeline import Network
 from edgeface.export.preprocessing import Preprocessing

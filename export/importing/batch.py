@@ -10,7 +10,7 @@ that mixes faces, or of which it is not known that it does not, ends the attempt
 That proves that faces do not meet. Whether the result is the same network is then seen by running it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeface.export.importing.graphs import opset_of, stored_arrays, used_names
+from edgeface.export.importing.graphs import attribute, opset_of, stored_arrays, used_names
 from edgeface.export.importing.inputs import Image, zeros
 from edgeface.export.importing.running import depends_on, run_for
 
@@ -225,6 +225,15 @@ class Follower:
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         return copy
+
+
+Rule = Callable[[Follower, onnx.NodeProto], None]
+"""Writes a node, or raises MixedError."""
+
+
+def number(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return an attribute that is a whole number."""
+    return int(attribute(node, name, default))  # type: ignore[call-overload,no-any-return]
 
 
 def same_axis(axis: int, rank: int) -> int:

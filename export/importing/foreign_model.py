@@ -1,40 +1,29 @@
 """From a file that somebody else wrote to a network that takes prepared pictures and gives embeddings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.cleaning import clean_model
-from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.branches import fold_branches
-from edgeface.export.importing.freeing import free_batch
+from edgeface.export.importing.comparing import at_once, filled, near
 from edgeface.export.importing.functions import inline_local
 from edgeface.export.importing.graphs import used_names
 from edgeface.export.importing.inputs import Image, set_inputs, take_image
 from edgeface.export.importing.legal import legalised
 from edgeface.export.importing.old_opsets import modernise
-from edgeface.export.importing.opsets import at_opset
 from edgeface.export.importing.outputs import MAX_OUTPUTS, Output, as_row, choose, cut_to, of_values
 from edgeface.export.importing.quantized import quantized_form, scales_by_batch, unpack_weights
 from edgeface.export.importing.reading import Source, read_source
-from edgeface.export.importing.running import open_plain, probe_faces
+from edgeface.export.importing.running import Values, open_plain, probe_faces
 from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.soundness import check_embedder, check_mode
 from edgeface.runtime.embedder import MAX_BATCH
-from edgeface.runtime.providers.session import Session
-
-_NEAR: Final = 1e-3
-"""By how much of what tells faces apart two forms of one network may differ."""
-_NEAR_INT8: Final = 0.05
-"""The same in int8, where a sum that is a hair larger can be a whole step more."""
-
-Values = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +62,6 @@ class ForeignModel:
     quantized: str | None
     single: str | None
     source: Source
-    said: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Deployable:
-    """A foreign network at the opset that it is exported at, for any number of faces if that can be had.
-
-    Attributes:
-        model: as `ForeignModel.model`.
-        batch: faces in every run, None if that is free.
-        single: why it takes one face in a run, None if it does not.
-        said: what a user should be told.
-    """
-
-    model: onnx.ModelProto
-    batch: int | None
-    single: str | None
     said: tuple[str, ...]
 
 
@@ -137,46 +109,6 @@ def open_foreign(path: Path, preprocessing: Preprocessing, choices: Choices = NO
         said.append(f"left out: {unused}, which the embedding does not depend on")
     said += [f"the network is quantized already: {quantized}; it goes in as it is"] if quantized else []
     return ForeignModel(model, image, dimension, quantized, single, source, tuple(said))
-
-
-def deployable(foreign: ForeignModel, opset: int) -> Deployable:
-    """Bring a foreign network to an opset, and make the number of faces free where that is proven.
-
-    Raises:
-        ExportError: neither its opset nor its number of faces can be exported.
-    """
-    name, said = str(foreign.source.path), []
-    pictures = foreign.image.preprocessing.apply(probe_faces())
-    expected = _one_by_one(open_plain(foreign.model, name), foreign.image, pictures)
-
-    def same(model: onnx.ModelProto) -> bool:
-        return _agrees(lambda: _one_by_one(open_plain(model, name), foreign.image, pictures), expected, foreign)
-
-    model, told = at_opset(foreign.model, opset, same)
-    said += [told] if told else []
-    batch, why = foreign.image.batch, foreign.single
-    if batch is not None and why is None:
-        try:
-            freed = free_batch(model, foreign.image, name)
-            image = replace(foreign.image, batch=None)
-            if _agrees(lambda: _at_once(open_plain(freed, name), image, pictures), expected, foreign):
-                freed, remaining = at_opset(freed, opset, same)  # with less shape arithmetic it may go further
-                said = [remaining] if remaining else []
-                told = f"the network was made for {batch} {_faces(batch)} in a run and takes any number now"
-                return Deployable(
-                    freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone")
-                )
-            why = "several faces at once give something else than each alone"
-        except MixedError as error:
-            why = str(error)
-    if batch is None:
-        return Deployable(model, None, None, tuple(said))
-    if batch > 1:
-        raise ExportError(
-            f"{name} is made for {batch} faces in every run, and that cannot be changed: {why}; export it for 1 face "
-            "(torch.onnx.export with an example of one picture), or with a free batch (dynamic_axes)"
-        )
-    return Deployable(model, batch, why, (*said, f"the network takes 1 face in every run: {why}"))
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -239,7 +171,7 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
     check_mode(known)
     session = open_plain(known, name)
     pictures = image.preprocessing.apply(probe_faces())
-    seen = [session.run({image.name: _filled(image, picture)})[0] for picture in pictures]
+    seen = [session.run({image.name: filled(image, picture)})[0] for picture in pictures]
     return _End(
         known,
         image,
@@ -265,48 +197,14 @@ def _with_batch(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
     return copy
 
 
-def _filled(image: Image, picture: Values) -> Values:
-    """Return a picture as often as the network takes it in a run."""
-    return np.repeat(picture[None], image.batch or 1, axis=0)
-
-
-def _one_by_one(session: Session, image: Image, pictures: Values) -> Values:
-    return np.concatenate([session.run({image.name: _filled(image, picture)})[0][:1] for picture in pictures])
-
-
-def _at_once(session: Session, image: Image, pictures: Values) -> Values:
-    return session.run({image.name: pictures})[0]
-
-
 def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     """Whether several faces at once give what each gave alone."""
     pictures = end.image.preprocessing.apply(probe_faces())
     try:
-        made = _at_once(open_plain(model, "the network"), end.image, pictures)
+        made = at_once(open_plain(model, "the network"), end.image, pictures)
     except EdgefaceError:
         return False
-    return _near(made, end.values, _NEAR_INT8 if quantized else _NEAR)
-
-
-def _agrees(run: Callable[[], Values], expected: Values, foreign: ForeignModel) -> bool:
-    try:
-        made = run()
-    except EdgefaceError:
-        return False
-    return _near(made, expected, _NEAR_INT8 if foreign.quantized else _NEAR)
-
-
-def _near(made: Values, expected: Values, share: float) -> bool:
-    """Whether embeddings differ by no more than a share of what tells faces apart."""
-    if made.shape != expected.shape:
-        return False
-    spread = float(np.sqrt(np.mean((expected - expected.mean(axis=0)) ** 2)))
-    rounding = 1e-5 * float(np.abs(expected).max())
-    return bool(np.abs(made - expected).max() <= share * spread + rounding)
-
-
-def _faces(count: int) -> str:
-    return "face" if count == 1 else "faces"
+    return near(made, end.values, int8=quantized is not None)
 
 
 def _unused(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
