@@ -60,7 +60,7 @@ def deliver(path: Path) -> list[str]:
     place = Place()
     outbox = Outbox(path)
     try:
-        courier = Courier(outbox, place, start=False)  # type: ignore[arg-type]
+        courier = Courier(outbox, place, start=False)
         for _ in range(20):
             if courier.step() is None:
                 break

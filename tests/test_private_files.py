@@ -122,7 +122,7 @@ def test_pictures_of_people(tmp_path: Path) -> None:
     align_photographs(open_faces(tmp_path / "raw"), tmp_path / "crops", SeesColour(), AlignSettings(suffix=".png"))
     pack_faces(open_faces(tmp_path / "crops"), tmp_path / "shards")
     face = InMemoryFaces(np.zeros((1, 112, 112, 3), np.uint8), np.zeros(1, int))
-    teach_faces(face, tmp_path / "taught", Knows(), views=1)  # type: ignore[arg-type]
+    teach_faces(face, tmp_path / "taught", Knows(), views=1)
     make_folder(tmp_path / "report")
     write_text(tmp_path / "report" / "report.html", "x", mode=PRIVATE)
     assert_private(tmp_path, "crops/align.jsonl", "shards/faces-000000.tar", "taught/teacher.npz", "report/report.html")
