@@ -31,7 +31,8 @@ from edgeface.runtime.enrolling.enrolment import Portrait, enroll, portrait
 from edgeface.runtime.events import Event, ListSink
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.recognizer import Recognizer, one_face, open_recognizer
+from edgeface.runtime.portrait import one_face
+from edgeface.runtime.recognizer import Recognizer, open_recognizer
 from edgeface.runtime.showing.recorder import VideoRecorder
 from edgeface.runtime.sinks.file import FileSink
 from edgeface.runtime.summary import Summary
@@ -228,7 +229,7 @@ def _watch(recognizer: Recognizer, gallery: Path, out: Path, seed: int) -> tuple
         return snapshots[-1]
 
     limit = recognizer.threshold
-    settings = RunSettings(DecisionSettings(threshold=limit.cosine, fmr=limit.fmr))
+    settings = RunSettings(DecisionSettings(threshold=limit.cosine, fmr=limit.fmr), recognizer.gate)
     try:
         with Gallery(gallery, recognizer.embedder.space, recognizer.embedder.dimension) as people:
             summary = run(

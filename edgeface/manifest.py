@@ -181,6 +181,19 @@ class DetectorEntry(_Record):
     min_score: Rate
 
 
+class QualityEntry(_Record):
+    """The quality network of the bundle, see `edgeface.fitness`.
+
+    A face of less fitness than `min_fitness` is not compared, one of less than `enrol_fitness` does not become a
+    template. `data` says on which faces the two were chosen, and how.
+    """
+
+    file: str
+    min_fitness: Rate
+    enrol_fitness: Rate
+    data: str = ""
+
+
 class Calibration(_Record):
     """The faces that fixed the quantization ranges. `sha256` is over their pixels, in order."""
 
@@ -210,6 +223,7 @@ class Manifest(_Record):
     embedder: EmbedderContract
     precisions: dict[str, PrecisionEntry] = Field(min_length=1)
     detector: DetectorEntry | None = None
+    quality: QualityEntry | None = None
     thresholds: tuple[Threshold, ...] = ()
     threshold_data: ThresholdData | None = None
     scores: str | None = None
@@ -233,6 +247,7 @@ class Manifest(_Record):
     def _networks_are_listed(self) -> "Manifest":
         named = [entry.file for entry in self.precisions.values()]
         named += [] if self.detector is None else [self.detector.file]
+        named += [] if self.quality is None else [self.quality.file]
         named += [] if self.scores is None else [self.scores]
         missing = [name for name in named if name not in self.files]
         if missing:

@@ -76,6 +76,14 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no face detector; export it again with --detector")
         return self.read(self.manifest.detector.file)
 
+    def quality(self) -> bytes | None:
+        """Return the quality network, None if the bundle has none.
+
+        Raises:
+            BundleError: as `read`.
+        """
+        return None if self.manifest.quality is None else self.read(self.manifest.quality.file)
+
     def scores(self) -> tuple[ScoreTable, ...]:
         """Return the score tables that thresholds are read off, none if the bundle has none.
 
@@ -114,6 +122,8 @@ class Bundle:
         networks = {entry.file for entry in self.manifest.precisions.values()}
         if self.manifest.detector is not None:
             networks.add(self.manifest.detector.file)
+        if self.manifest.quality is not None:
+            networks.add(self.manifest.quality.file)
         self.scores()
         for name in self.manifest.files:
             data = self.read(name)

@@ -13,7 +13,7 @@ from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceErro
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.attention import AttentionSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
-from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.tracker import Track, TrackerSettings
 from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.detection.detector import Detector
@@ -41,7 +41,7 @@ class RunSettings:
 
     Attributes:
         decision: when somebody counts as recognised.
-        quality: what a face needs to be embedded; the smallest face is here.
+        gate: which faces are good enough to be embedded; the smallest face is here.
         tracker: when two boxes are the same face.
         attention: how many faces of a frame are looked at.
         max_frames: stop after so many; None goes on to the end of the source.
@@ -54,7 +54,7 @@ class RunSettings:
     """
 
     decision: DecisionSettings
-    quality: QualitySettings = field(default_factory=QualitySettings)
+    gate: Gate = OPEN
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     max_frames: int | None = None
@@ -118,7 +118,7 @@ def run(
         decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
         attention = replace(attention, max_looks=None)  # there is no later frame
     pipeline = FramePipeline(
-        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention, liveness
+        detector, embedder, gallery, decision, settings.gate, settings.tracker, limit, attention, liveness
     )
 
     def whole_note() -> str:

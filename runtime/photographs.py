@@ -13,7 +13,6 @@ from edgeface.faces import align
 from edgeface.images import write_image
 from edgeface.runtime.cameras.sources import ImageFolder
 from edgeface.runtime.deciding.decision import Decision
-from edgeface.runtime.deciding.quality import QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer
 from edgeface.runtime.showing.draw import FaceView, Overlay
 
@@ -88,12 +87,10 @@ def try_photographs(recognizer: Recognizer, folder: Path, out: Path) -> tuple[Tr
 def look(recognizer: Recognizer, image: npt.NDArray[np.uint8]) -> Seen:
     """Find, measure and embed the faces of a picture (H, W, 3) uint8 RGB, as the camera loop does."""
     found = recognizer.detector.detect(image)
-    faces, rows = [], []
-    for row in range(len(found)):
-        face = align(image, found.landmarks[row])
-        if problem(measure(face, found.boxes[row], found.landmarks[row]), QualitySettings()) is None:
-            faces.append(face)
-            rows.append(row)
+    faces = [align(image, landmarks) for landmarks in found.landmarks]
+    qualities = recognizer.gate.measure(faces, found.boxes, found.landmarks)
+    rows = [row for row, quality in enumerate(qualities) if recognizer.gate.refuses(quality) is None]
+    faces = [faces[row] for row in rows]
     size = recognizer.embedder.contract.size
     stacked = np.stack(faces) if faces else np.zeros((0, size, size, 3), np.uint8)
     return Seen(found.boxes[rows], found.landmarks[rows], recognizer.embedder.embed(stacked))

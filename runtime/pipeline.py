@@ -1,7 +1,7 @@
 """One frame in, answers out: everything between the picture and the decision, without sinks or windows."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,9 +15,10 @@ from edgeface.runtime.cameras.frames import Frame
 from edgeface.runtime.deciding.answers import Answer, Shot
 from edgeface.runtime.deciding.attention import Attention, AttentionSettings, promise
 from edgeface.runtime.deciding.decision import Decision, DecisionSettings
+from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.judge import Judge
 from edgeface.runtime.deciding.limits import OperatingThreshold
-from edgeface.runtime.deciding.quality import Quality, QualitySettings, measure, problem, too_small
+from edgeface.runtime.deciding.quality import Quality, too_small
 from edgeface.runtime.deciding.tracker import Track, Tracker, TrackerSettings
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
 from edgeface.runtime.detection.detector import Detector
@@ -62,7 +63,7 @@ class FramePipeline:
         embedder: embeds them, all that need it in a frame at once.
         gallery: who is known.
         decision: when somebody counts as recognised.
-        quality: what a face needs to be embedded.
+        gate: says which faces are good enough to be embedded.
         tracker: when two boxes are the same face.
         limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
             the gallery changes.
@@ -80,7 +81,7 @@ class FramePipeline:
         embedder: FaceEmbedder,
         gallery: Templates,
         decision: DecisionSettings,
-        quality: QualitySettings | None = None,
+        gate: Gate | None = None,
         tracker: TrackerSettings | None = None,
         limit: Limit | None = None,
         attention: AttentionSettings | None = None,
@@ -95,11 +96,11 @@ class FramePipeline:
         self._detector = detector
         self._embedder = embedder
         self._gallery = gallery
-        self._quality = quality or QualitySettings()
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
         self._attention = Attention(attention or AttentionSettings())
         self._liveness = liveness
+        self._gate = gate or OPEN
         settings = getattr(detector, "settings", None)
         self._sure_score = settings.min_score if isinstance(settings, DetectorSettings) else 0.0
         self._limit = limit
@@ -216,7 +217,7 @@ class FramePipeline:
             is_due = self._judge.wants_embedding(track.id, time_s, every_s)
             if not is_due and not self._attention.improved(track.id, value):
                 continue
-            if reason := too_small(found.boxes[row], self._quality):
+            if reason := too_small(found.boxes[row], self._gate.compare):
                 self._judge.refuse(track.id, reason, time_s)
                 continue
             rows.append(row)
@@ -227,13 +228,12 @@ class FramePipeline:
         self, frame: Frame, found: Detections, tracks: Sequence[Track], wanted: Sequence[int], laps: Laps
     ) -> None:
         """Align, check, embed, compare and decide for the rows in `wanted`."""
+        faces = dict(self._aligned(frame.image, found, wanted, tracks, frame.time_s))
+        measured = self._gate.measure(list(faces.values()), found.boxes[list(faces)], found.landmarks[list(faces)])
         crops: list[Image] = []
         rows: list[int] = []
-        for row in wanted:
-            crop, reason = self._crop(frame.image, found, row, tracks[row].id)
-            if crop is None:
-                self._judge.refuse(tracks[row].id, reason, frame.time_s)
-            else:
+        for (row, crop), quality in zip(faces.items(), measured, strict=True):
+            if self._is_fit(crop, quality, tracks[row].id, frame.time_s):
                 crops.append(crop)
                 rows.append(row)
         laps.mark("align")
@@ -248,20 +248,28 @@ class FramePipeline:
         self._tell(self._judge.look_at(looks, frame.time_s), tracks)
         laps.mark("decide")
 
-    def _crop(self, image: Image, found: Detections, row: int, track_id: int) -> tuple[Image | None, str]:
-        """Return the aligned face if it is worth embedding, else the reason."""
-        box, landmarks = found.boxes[row], found.landmarks[row]
-        try:
-            crop = align(image, landmarks)
-        except ImageError as error:
-            return None, str(error)
-        quality = self._qualities[track_id] = measure(crop, box, landmarks)
-        if reason := problem(quality, self._quality):
-            return None, reason
+    def _aligned(
+        self, image: Image, found: Detections, wanted: Sequence[int], tracks: Sequence[Track], time_s: float
+    ) -> Iterator[tuple[int, Image]]:
+        """Yield the rows that can be aligned, each with its face."""
+        for row in wanted:
+            try:
+                crop = align(image, found.landmarks[row])
+            except ImageError as error:
+                self._judge.refuse(tracks[row].id, str(error), time_s)
+            else:
+                yield row, crop
+
+    def _is_fit(self, crop: Image, quality: Quality, track_id: int, time_s: float) -> bool:
+        """Tell whether an aligned face is good enough to be embedded, and remember the best of its track."""
+        self._qualities[track_id] = quality
+        if reason := self._gate.refuses(quality):
+            self._judge.refuse(track_id, reason, time_s)
+            return False
         best = self._shots.get(track_id)
         if best is None or quality.score > best.quality.score:
             self._shots[track_id] = Shot(quality, crop)
-        return crop, ""
+        return True
 
     def _check_liveness(
         self, liveness: LivenessCheck, frame: Frame, found: Detections, tracks: Sequence[Track]

@@ -18,6 +18,7 @@ from edgeface.runtime.cameras.frames import FrameSequence
 from edgeface.runtime.cameras.live import LiveSource
 from edgeface.runtime.cameras.live_settings import LiveSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.gate import Gate
 from edgeface.runtime.deciding.quality import QualitySettings
 from edgeface.runtime.deciding.tracker import TrackerSettings
 from edgeface.runtime.detection.detector import Detections
@@ -31,7 +32,7 @@ DIMENSION = 16
 ALICE, BOB, STRANGER = 40, 90, 140
 """A face in the fake world is a flat patch; its grey value says whose it is."""
 
-ANY_FACE = QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255)
+ANY_FACE = Gate(compare=QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255))
 DECISION = DecisionSettings(threshold=0.5)
 SETTINGS = RunSettings(DECISION, ANY_FACE)
 
@@ -256,7 +257,7 @@ def test_somebody_removed_by_another_process_is_not_recognised_any_more(tmp_path
 )
 def test_a_face_that_is_not_good_enough_is_never_embedded_and_its_end_says_why(settings, size, why):
     world = World(still((100, ALICE, size)))
-    events, summary = play(world, None, RunSettings(DECISION, settings))
+    events, summary = play(world, None, RunSettings(DECISION, Gate(compare=settings)))
 
     assert names(events) == [("lost", 1, None)]
     assert str(events[0].why).startswith(why)

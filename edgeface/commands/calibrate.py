@@ -66,6 +66,7 @@ def calibrate_command(
     from edgeface.export.people import gather_people
     from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
     from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.deciding.gate import bundle_gate
     from edgeface.runtime.embedder import bundle_embedder
     from edgeface.runtime.recognizer import bundle_detector
     from edgeface.runtime.signature import refuse_loose
@@ -83,6 +84,7 @@ def calibrate_command(
         people = gather_people(
             faces,
             lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
+            bundle_gate(opened, provider=provider, threads=threads),
             largest=largest,
             each=each,
             check_crops=check_crops,

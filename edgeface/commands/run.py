@@ -109,7 +109,6 @@ def run_command(
     from edgeface.runtime.cameras.capture import open_frames
     from edgeface.runtime.deciding.attention import AttentionSettings
     from edgeface.runtime.deciding.limits import OperatingThreshold
-    from edgeface.runtime.deciding.quality import QualitySettings
     from edgeface.runtime.gallery.gallery import Gallery, clean_name
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.recognizer import open_recognizer
@@ -216,7 +215,7 @@ def run_command(
                 min_margin=min_margin,
                 claim=name,
             ),
-            quality=QualitySettings(min_size_px=float(min_face)),
+            gate=recognizer.gate.with_smallest(float(min_face)),
             attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
             stills=frames.stills,

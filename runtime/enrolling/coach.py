@@ -13,14 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.deciding.quality import Quality, QualitySettings, problem
+from edgeface.runtime.deciding.quality import ENROLMENT_QUALITY, Quality, QualitySettings, problem
 
 Angle = Literal["frontal", "left", "right", "up", "down"]
 ANGLES: Final[tuple[Angle, ...]] = ("frontal", "left", "right", "up", "down")
 """In the order in which they are asked for; left and right are the person's own."""
-
-ENROLMENT_QUALITY: Final = QualitySettings(max_yaw_deg=45.0, max_roll_deg=45.0)
-"""Stricter than the camera loop: what is enrolled is compared with everything that comes after."""
 
 REDUNDANT_COSINE: Final = 0.95
 """Templates at least this near say the same. With a MobileFaceNet, nine of ten faces in video frames 40 ms apart stay

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,17 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
-from edgeface.faces import align
 from edgeface.images import read_image
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
-from edgeface.runtime.deciding.quality import Quality, measure, problem
 from edgeface.runtime.detection.detections import Detections
-from edgeface.runtime.enrolling.coach import ENROLMENT_QUALITY, Advice, Coach, View, pitch, redundant
+from edgeface.runtime.enrolling.coach import Advice, Coach, View, pitch, redundant
 from edgeface.runtime.gallery.gallery import Gallery, Template, clean_name
 from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.matching import best_per_person, similarities
-from edgeface.runtime.recognizer import Recognizer, one_face
+from edgeface.runtime.portrait import Portrait, portrait
+from edgeface.runtime.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
 
@@ -36,23 +35,6 @@ Show = Callable[[Frame, Detections, Advice], bool]
 """Shows a frame with its faces and the advice; False if the user wants to stop."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Portrait:
-    """The one face of a picture.
-
-    Attributes:
-        face: (112, 112, 3) uint8 RGB, aligned.
-        quality: how good it is.
-        source: where it came from, for example a file name.
-        embedding: (D,) float32 of unit length; None if it was not needed yet.
-    """
-
-    face: npt.NDArray[np.uint8]
-    quality: Quality
-    source: str
-    embedding: npt.NDArray[np.float32] | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """Who was enrolled with how many templates, how many people the gallery has now, and what is worth knowing."""
@@ -63,26 +45,27 @@ class Enrolment:
     warnings: tuple[str, ...] = ()
 
 
-def portrait(image: npt.NDArray[np.uint8], found: Detections, source: str) -> Portrait:
-    """Align the one face that was found in (H, W, 3) uint8 RGB, and measure it."""
-    face = align(image, found.landmarks[0])
-    return Portrait(face, measure(face, found.boxes[0], found.landmarks[0]), source)
-
-
-def file_portraits(recognizer: Recognizer, paths: Sequence[Path], *, largest: bool = False) -> Iterator[Portrait]:
+def file_portraits(
+    recognizer: Recognizer, paths: Sequence[Path], *, largest: bool = False, force: bool = False
+) -> Iterator[Portrait]:
     """Read picture files and find the one face in each.
+
+    With `force` a face that the gate refuses is taken all the same, and the reason is kept with its source.
 
     Raises:
         ImageError: a file cannot be read, or its face is too poor to be recognised by.
         NoFaceError: no face, or several and not `largest`.
     """
     for path in paths:
-        image = read_image(path)
-        found = one_face(recognizer.detector.detect(image), image, str(path), largest=largest)
-        taken = portrait(image, found, path.name)
-        if reason := problem(taken.quality, ENROLMENT_QUALITY):
-            raise ImageError(f"the face in {path} cannot be enrolled, it is {reason}; use a better picture")
-        yield taken
+        taken = recognizer.take(read_image(path), str(path), largest=largest)
+        source = path.name
+        if reason := recognizer.gate.refuses(taken.quality, template=True):
+            if not force:
+                raise ImageError(
+                    f"the face in {path} cannot be enrolled, it is {reason}; use a better picture, or --force"
+                )
+            source = f"{path.name} (forced: {reason})"
+        yield replace(taken, source=source)
 
 
 def coached_portraits(
@@ -116,7 +99,7 @@ def coached_portraits(
         found = recognizer.detector.detect(frame.image)
         seen, view = None, None
         if len(found) == 1:
-            seen = portrait(frame.image, found, f"{source.name} picture {coach.taken + 1}")
+            seen = portrait(frame.image, found, f"{source.name} picture {coach.taken + 1}", recognizer.gate)
             view = View(seen.quality, pitch(found.landmarks[0]))
         advice = coach.look(moment_s, len(found), view)
         if seen is not None and view is not None and advice.fault is None:
@@ -125,7 +108,7 @@ def coached_portraits(
             if advice.fault is None:
                 progress_s = now_s
                 logger.info("%s", advice)
-                yield Portrait(seen.face, seen.quality, seen.source, embedding)
+                yield replace(seen, embedding=embedding)
         fault = advice.fault or fault
         if show is not None and not show(frame, found, advice):
             raise NoFaceError(f"the enrolment was stopped after {coach.taken} of {coach.settings.shots} pictures")
