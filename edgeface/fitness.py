@@ -20,6 +20,9 @@ FORMAT_KEY: Final = "edgeface.quality"
 FORMAT: Final = "1: " + " ".join(OUTPUTS)
 """... (N, 112, 112, 3) uint8 RGB faces in, (N, 10) float32 out, in the order that it names."""
 
+LIMITS_KEY: Final = "edgeface.quality.limits"
+"""The entry that says which fitness a face should have at least; see `FitnessLimits`."""
+
 LIKELY: Final = 0.5
 """A turn or fault is said to be there from this probability on."""
 
@@ -30,6 +33,38 @@ _WORDS: Final = {
     "dark": "too dark",
     "blurred": "blurred",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FitnessLimits:
+    """The least fitness that a quality network advises, in [0, 1].
+
+    Attributes:
+        compare: of a face that is compared.
+        enrol: of one that becomes a template.
+    """
+
+    compare: float
+    enrol: float
+
+    def text(self) -> str:
+        """Return both as they are written into the metadata."""
+        return f"{self.compare:.4f} {self.enrol:.4f}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FitnessLimits":
+        """Read what `text` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            compare, enrol = (float(part) for part in text.split())
+        except ValueError:
+            compare = enrol = -1.0
+        if not (0 <= compare <= 1 and 0 <= enrol <= 1):
+            raise DataError(f"the limits of a quality network are two numbers from 0 to 1, it says {text!r}")
+        return cls(compare, enrol)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeface.commands import console, detection
+from edgeface.commands import console, detection, quality
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def eval_command(
     """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW, and how sure it is.
 
     With --task detect it measures a face detector instead: recall, average precision and landmark errors on a folder
-    of detect.jsonl and detect-SPLIT.tar.
+    of detect.jsonl and detect-SPLIT.tar. With --task quality MODEL is a quality network, and what it saves to refuse the
+    faces that it likes least is measured on labelled --data, with the scores of the bundle --against (default: default).
 
     The preprocessing options are for foreign networks: they hold for MODEL, and for --against if that is an ONNX file.
 
@@ -70,7 +71,23 @@ def eval_command(
 
       edgeface eval detector.onnx --task detect --data pictures/ --against yunet.onnx
     """
-    if opt.is_detect(task):
+    if opt.check_task(task) == "quality":
+        opt.refuse_foreign(context, task, quality.EVAL_OPTIONS)
+        quality.evaluate(
+            model,
+            data,
+            split,
+            against,
+            precision=precision,
+            provider=provider,
+            threads=threads,
+            seed=seed,
+            out=out,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    if task == "detect":
         opt.refuse_foreign(context, task, detection.EVAL_OPTIONS)
         detection.evaluate(model, data, split or "val", max_side, against, as_json=as_json, quiet=quiet)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeface.commands import console, detection
+from edgeface.commands import console, detection, quality
 from edgeface.commands import options as opt
 
 
@@ -16,7 +16,8 @@ def export_command(
     model: Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; leave out with --onnx.")] = None,
     *,
     task: Annotated[
-        str | None, typer.Option(help="What the network is for, embed or detect [default: as the run folder says].")
+        str | None,
+        typer.Option(help="For what the network is: embed, detect, quality [default: as the run folder says]."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Bundle folder to write; of a detector the .onnx file.")],
     calibration: Annotated[
@@ -102,7 +103,25 @@ def export_command(
 
       edgeface export runs/detector --out detector.onnx --calibration pictures/ --precision int8
     """
-    if _is_detect(task, model):
+    kind = _task(task, model)
+    if kind == "quality":
+        opt.refuse_foreign(context, kind, quality.EXPORT_OPTIONS)
+        quality.export(
+            _run_folder(model),
+            out,
+            calibration,
+            calibration_split,
+            calibration_images,
+            calibration_method,
+            ("fp32",) if opt.is_default(context, "precision") else console.comma_list(precision),
+            target,
+            opset=opset,
+            seed=seed,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    if kind == "detect":
         opt.refuse_foreign(context, "detect", detection.EXPORT_OPTIONS)
         asked = detection.DetectorExport(
             model=_run_folder(model),
@@ -225,22 +244,23 @@ def export_command(
     typer.echo(f"bundle: {out}")
 
 
-def _is_detect(task: str | None, model: Path | None) -> bool:
-    """Whether a detector is to be exported: as --task says, or else what the run folder holds."""
+def _task(task: str | None, model: Path | None) -> str:
+    """Return what kind of network is to be exported: as --task says, or else what the run folder holds."""
     if task is not None:
-        return opt.is_detect(task)
+        return opt.check_task(task)
     if model is None or not model.is_dir():
-        return False
+        return "embed"
     from edgeface.training.detection.checkpoint import is_detector
+    from edgeface.training.quality.checkpoint import is_quality
 
-    return is_detector(model)
+    return "detect" if is_detector(model) else "quality" if is_quality(model) else "embed"
 
 
 def _run_folder(model: Path | None) -> Path:
     from edgeface.errors import ConfigError
 
     if model is None:
-        raise ConfigError("export --task detect takes the run folder of `edgeface train --task detect`")
+        raise ConfigError("export --task detect or quality takes the run folder of `edgeface train --task ...`")
     return model
 
 

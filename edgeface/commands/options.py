@@ -119,21 +119,21 @@ OutputTransform = Annotated[
 MaxSide = Annotated[
     int, typer.Option(min=32, help="Of a detector: pictures are shrunk until their longest side is this, in pixels.")
 ]
-Task = Annotated[str, typer.Option(help="What the network is for: embed faces, or detect them.")]
+Task = Annotated[str, typer.Option(help="What the network is for: embed faces, detect them, or judge their quality.")]
 
 
-def is_detect(task: str) -> bool:
-    """Whether `--task` says detect.
+def check_task(task: str) -> str:
+    """Return what `--task` says: embed, detect or quality.
 
     Raises:
-        UnknownNameError: it says neither that nor embed.
+        UnknownNameError: it says something else.
     """
     from edgeface.errors import UnknownNameError
 
-    tasks = ("embed", "detect")
+    tasks = ("embed", "detect", "quality")
     if task not in tasks:
         raise UnknownNameError("task", task, tasks)
-    return task == "detect"
+    return task
 
 
 def refuse_foreign(context: typer.Context, task: str, own: Container[str]) -> None:
@@ -153,6 +153,12 @@ def refuse_foreign(context: typer.Context, task: str, own: Container[str]) -> No
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE" and parameter.name not in own:
             raise ConfigError(f"{parameter.opts[0]} means nothing to --task {task}; leave it out")
+
+
+def is_default(context: typer.Context, name: str) -> bool:
+    """Whether nobody gave a parameter of the command."""
+    source = context.get_parameter_source(name)
+    return source is None or source.name == "DEFAULT"
 
 
 def all_but(context: typer.Context, *names: str) -> frozenset[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from edgeface.evaluation.discard import DiscardCurve
+
 Reports = Mapping[str, VerificationReport]
 """What models scored, by the name for the legend."""
 
@@ -37,6 +39,20 @@ def plot_reports(path: Path, reports: Reports, title: str) -> None:
         figure.suptitle(title)
 
     write_bytes(path, _png(draw, (11, 4.5)))
+
+
+def plot_discards(path: Path, curves: "Mapping[str, DiscardCurve]") -> None:
+    """Draw error-versus-discard curves by name into a PNG, written atomically."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for line, (name, curve) in zip(_lines(len(curves)), curves.items(), strict=True):
+            axes.plot(curve.refused, curve.missed, line, label=f"{name}: area {curve.area:.4f}")
+        axes.set(xlabel="share of the pairs refused, worst quality first", ylabel="share of the others missed")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+
+    write_bytes(path, _png(draw, (6.5, 4.5)))
 
 
 def roc_picture(reports: Reports) -> bytes:

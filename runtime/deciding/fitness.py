@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.errors import BundleError
+from edgeface.errors import BundleError, DataError
 from edgeface.faces import FACE_SIZE
-from edgeface.fitness import FORMAT, FORMAT_KEY, OUTPUTS, Fitness
+from edgeface.fitness import FORMAT, FORMAT_KEY, LIMITS_KEY, OUTPUTS, Fitness, FitnessLimits
 from edgeface.runtime.providers.choice import ProviderLike
 from edgeface.runtime.providers.session import Announce, Session, open_session
 
@@ -17,8 +17,10 @@ logger = logging.getLogger(__name__)
 class FitnessNetwork:
     """Says how fit faces are. Make it with `open_fitness_network`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, limits: FitnessLimits) -> None:
         self.session = session
+        self.limits = limits
+        """The least fitness that it advises."""
 
     def judge(self, faces: npt.NDArray[np.uint8]) -> list[Fitness]:
         """Say how fit each of (N, 112, 112, 3) uint8 RGB aligned faces is; N may be 0."""
@@ -59,4 +61,7 @@ def open_fitness_network(
             f"{name} should take (N, {FACE_SIZE}, {FACE_SIZE}, 3) uint8 faces and give (N, {len(OUTPUTS)}) numbers, it "
             f"has the shapes {shapes}"
         )
-    return FitnessNetwork(session)
+    try:
+        return FitnessNetwork(session, FitnessLimits.parse(session.metadata.get(LIMITS_KEY, "0 0")))
+    except DataError as error:
+        raise BundleError(f"{name}: {error}") from None
