@@ -56,8 +56,8 @@ def eval_command(
     """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW, and how sure it is.
 
     With --task detect it measures a face detector instead: recall, average precision and landmark errors on a folder
-    of detect.jsonl and detect-SPLIT.tar. With --task quality MODEL is a quality network, and what it saves to refuse the
-    faces that it likes least is measured on labelled --data, with the scores of the bundle --against (default: default).
+    of detect.jsonl and detect-SPLIT.tar. With --task quality MODEL is a quality network: what it saves to refuse the
+    faces that it likes least is measured on labelled --data, with the scores of a bundle (--against, or 'default').
 
     The preprocessing options are for foreign networks: they hold for MODEL, and for --against if that is an ONNX file.
 
