@@ -14,7 +14,7 @@ from edgeface.data.pairs import Pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.cleaning import serialize
-from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
+from edgeface.export.entries import accuracy_entry, detector_entry, quality_entry, tool_versions
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same_network, compare
@@ -83,6 +83,7 @@ class ExportSettings:
         batch: faces in every run of a network, None to leave that free.
         fmr: false match rates to choose thresholds for.
         detector: face detector network (ONNX), or None for a bundle without one.
+        quality: quality network (ONNX), or None for a bundle without one.
     """
 
     name: str
@@ -94,6 +95,7 @@ class ExportSettings:
     batch: int | None = None
     fmr: tuple[float, ...] = (1e-2, 1e-3)
     detector: bytes | None = None
+    quality: bytes | None = None
     licences: Licences = field(default_factory=Licences)
 
     def __post_init__(self) -> None:
@@ -145,7 +147,7 @@ def export_bundle(
     """
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise ExportError(f"{out} exists and is not a bundle; choose another --out")
-    detector = detector_entry(settings.detector)
+    detector, quality = detector_entry(settings.detector), quality_entry(settings.quality)
     step("checking the fp32 network against the original")
     model, prelus = with_fast_prelu(network.model, settings.target, calibration[:1])
     if prelus is not None:
@@ -165,6 +167,8 @@ def export_bundle(
     files = {f"embedder.{name}.onnx": variant.data for name, variant in variants.items()}
     if detector is not None and settings.detector is not None:
         files[detector.file] = settings.detector
+    if quality is not None and settings.quality is not None:
+        files[quality.file] = settings.quality
     for variant in variants.values():
         if variant.quantization is not None and variant.sensitivities:
             files[CHART_NAME] = draw_sensitivity(variant.sensitivities, variant.quantization.float_nodes)
@@ -175,6 +179,7 @@ def export_bundle(
         embedder=EmbedderContract(dimension=next(iter(variants.values())).embedder.dimension),
         precisions={name: _entry(name, variant, scored) for name, variant in variants.items()},
         detector=detector,
+        quality=quality,
         calibration=Calibration(
             source=calibration_source, images=len(calibration), sha256=sha256(calibration.tobytes())
         ),

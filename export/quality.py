@@ -15,9 +15,7 @@ from edgeface.export.quantization.targets import Target
 from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.faces import FACE_SIZE
 from edgeface.fitness import FORMAT, FORMAT_KEY, LIMITS_KEY, FitnessLimits
-from edgeface.manifest import QualityEntry
 from edgeface.models.quality import QualityNet, probabilities
-from edgeface.runtime.deciding.fitness import open_fitness_network
 from edgeface.runtime.providers.session import open_session
 
 MAX_DIFFERENCE: Final = 1e-4
@@ -104,11 +102,3 @@ def answers(data: bytes, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32
     session = open_session(data, provider="cpu", threads=0, name="quality network")
     batches = [session.run({"faces": faces[start : start + 64]})[0] for start in range(0, len(faces), 64)]
     return np.concatenate(batches).astype(np.float32)
-
-
-def quality_entry(network: bytes | None, file: str = "quality.onnx") -> QualityEntry | None:
-    """Open a quality network (ONNX) and write down what it advises; None for none."""
-    if network is None:
-        return None
-    limits = open_fitness_network(network, provider="cpu").limits
-    return QualityEntry(file=file, min_fitness=limits.compare, enrol_fitness=limits.enrol)

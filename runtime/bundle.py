@@ -18,6 +18,7 @@ _BUNDLES: Final = Path(__file__).parent / "bundles"
 SHIPPED: Final = {name: _BUNDLES / name for name in ("default", "default-edge")}
 """The bundles that come with the package, by the word that names them wherever a bundle can be given."""
 BUILT_IN_DETECTOR: Final = _BUNDLES / "detector.onnx"
+BUILT_IN_QUALITY: Final = _BUNDLES / "quality.onnx"
 
 
 class Bundle:

@@ -14,6 +14,7 @@ from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.cameras.video import list_cameras
 from edgeface.runtime.deciding.limits import bundle_limits
+from edgeface.runtime.deciding.fitness import open_fitness_network
 from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery.gallery import Gallery
@@ -124,6 +125,8 @@ def _placement(bundle: Bundle, choice: ProviderChoice) -> list[dict[str, Any]]:
     }
     if bundle.manifest.detector is not None:
         opens["detector"] = lambda: open_detector(bundle.detector(), provider=choice).session
+    if (quality := bundle.quality()) is not None:
+        opens["quality"] = lambda: open_fitness_network(quality, provider=choice).session
     rows = []
     for network, open_it in opens.items():
         row: dict[str, Any] = {"network": network, "provider": choice.name, "nodes": None, "why": None}

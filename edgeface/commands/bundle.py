@@ -108,6 +108,7 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
             ["signature", _signed(opened)],
             ["embedding space", f"{manifest.space[:12]}, {manifest.embedder.dimension} numbers"],
             ["detector", manifest.detector.format if manifest.detector else "none"],
+            ["quality network", _gate(manifest)],
             ["calibration", _calibration(opened)],
             ["threshold data", _threshold_data(opened)],
             ["opset, IR version", f"{manifest.opset}, {manifest.ir_version}"],
@@ -234,6 +235,13 @@ def _private_key(path: Path) -> "Ed25519PrivateKey":
     from edgeface.runtime.signing import is_encrypted, read_private_key
 
     return read_private_key(path, _passphrase(confirm=False) if is_encrypted(path) else None)
+
+
+def _gate(manifest: "Manifest") -> str:
+    """Say what the gate of a bundle asks for."""
+    if (entry := manifest.quality) is None:
+        return "none: covered, turned and cut faces are not told apart"
+    return f"fitness {entry.min_fitness:.2f} to be compared, {entry.enrol_fitness:.2f} to become a template"
 
 
 def _passphrase(*, confirm: bool) -> str:

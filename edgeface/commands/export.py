@@ -68,6 +68,9 @@ def export_command(
     detector: Annotated[
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
     ] = "built-in",
+    quality_network: Annotated[
+        str, typer.Option("--quality", help="ONNX quality network for the bundle's gate, 'built-in' or 'none'.")
+    ] = "built-in",
     name: Annotated[str | None, typer.Option(help="Name of the bundle [default: that of --out].")] = None,
     batch: Annotated[int | None, typer.Option(help="Faces in every run of the networks [default: any number].")] = None,
     opset: Annotated[int, typer.Option(min=17, max=20, help="ONNX operator set.")] = 18,
@@ -175,6 +178,7 @@ def export_command(
         batch=batch,
         fmr=rates,
         detector=_detector(detector),
+        quality=_quality(quality_network),
         licences=Licences(weights=weights_licence, data=data_licence),
     )
 
@@ -262,6 +266,18 @@ def _run_folder(model: Path | None) -> Path:
     if model is None:
         raise ConfigError("export --task detect or quality takes the run folder of `edgeface train --task ...`")
     return model
+
+
+def _quality(choice: str) -> bytes | None:
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.bundle import BUILT_IN_QUALITY
+
+    if choice == "none":
+        return None
+    path = BUILT_IN_QUALITY if choice == "built-in" else Path(choice)
+    if not path.is_file():
+        raise ConfigError(f"quality network not found: {path}; give an ONNX file, 'built-in' or 'none'")
+    return path.read_bytes()
 
 
 def _detector(choice: str) -> bytes | None:

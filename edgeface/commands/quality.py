@@ -159,7 +159,8 @@ def export(
     from edgeface.data import open_faces
     from edgeface.errors import ConfigError, UnknownNameError
     from edgeface.export.cleaning import serialize
-    from edgeface.export.quality import export_quality, quality_entry, quantize_quality
+    from edgeface.export.entries import quality_entry
+    from edgeface.export.quality import export_quality, quantize_quality
     from edgeface.export.quantization.targets import check_target, resolve_target
     from edgeface.files import write_bytes
     from edgeface.training.quality.checkpoint import load_quality

@@ -177,6 +177,8 @@ def _contents(manifest: Manifest) -> list[str]:
     )
     if manifest.detector is not None:
         told[manifest.detector.file] = "face detector"
+    if manifest.quality is not None:
+        told[manifest.quality.file] = "quality network, which says how fit a face is"
     rows = [[name, told.get(name, ""), megabytes(entry.bytes)] for name, entry in manifest.files.items()]
     return [
         markup.heading("What is in the bundle"),
