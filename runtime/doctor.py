@@ -13,8 +13,8 @@ import numpy as np
 from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.cameras.video import list_cameras
-from edgeface.runtime.deciding.limits import bundle_limits
 from edgeface.runtime.deciding.fitness import open_fitness_network
+from edgeface.runtime.deciding.limits import bundle_limits
 from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery.gallery import Gallery

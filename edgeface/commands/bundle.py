@@ -13,6 +13,7 @@ from edgeface.commands import options as opt
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from edgeface.manifest import Manifest
     from edgeface.runtime.bundle import Bundle
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle folder or zip, or 'default'.")]
