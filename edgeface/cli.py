@@ -1,14 +1,15 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
 import errno
+import logging
 import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import HAS_RICH, TyperArgument, TyperGroup, TyperOption
 
 from edgeface import __version__
-from edgeface.commands import console
+from edgeface.commands import console, streams
 from edgeface.commands.bench import bench_command
 from edgeface.commands.bundle import (
     bundle_inspect_command,
@@ -45,37 +46,76 @@ from edgeface.commands.gallery_keys import (
 from edgeface.commands.liveness import liveness_test_command
 from edgeface.commands.models import models_command
 from edgeface.commands.run import run_command
+from edgeface.commands.signals import code_of, end_on_signals, exit_code
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
-from edgeface.errors import EdgefaceError
+from edgeface.errors import EdgefaceError, MissingPackageError
 
 
 class Commands(TyperGroup):
-    """Turns errors that a user can mend into one line and exit code 1; our own bugs keep their traceback."""
+    """The whole tree of commands.
+
+    Errors that a user can mend become one line and exit code 1, an interruption its exit code; our own bugs keep their
+    traceback. Help is shown as it is written: in it, brackets are no markup.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if HAS_RICH:  # it has no part in help otherwise
+            escape_help(self)
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Run a command, and exit."""
+        streams.write_anything()
+        try:
+            return super().main(*arguments, **settings)
+        except Exception as error:
+            line = _mendable(error)
+            if line is None:
+                raise
+            logging.getLogger(__name__).debug("what the error below comes from:", exc_info=True)
+            streams.drop_output()
+            console.say(f"error: {line}")
+            sys.exit(1)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except EdgefaceError as error:
-            console.complain(error)
-            raise typer.Exit(1) from None
-        except ModuleNotFoundError as error:
-            package = (error.name or "").split(".")[0]
-            if package not in _EXTRAS:
-                raise
-            typer.echo(
-                f"error: this command needs the package {package!r}; "
-                f"install it with: pip install 'edgeface[{_EXTRAS[package]}]'",
-                err=True,
-            )
-            raise typer.Exit(1) from None
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
+        except KeyboardInterrupt as interruption:
+            raise typer.Exit(code_of(interruption)) from None
+
+
+def escape_help(command: Any) -> None:
+    """Mark up all help of a command and those below it so that rich, which takes `[x]` for markup, prints it."""
+    from rich.markup import escape
+
+    command.help = escape(command.help or "")
+    for parameter in command.params:
+        if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
+            parameter.help = escape(parameter.help)
+    if isinstance(command, TyperGroup):
+        for below in command.commands.values():
+            escape_help(below)
+
+
+def _mendable(error: Exception) -> str | None:
+    """Return what to say of an error that a user can cause or meet; None of a bug."""
+    match error:
+        case EdgefaceError():
+            return console.one_line(str(error))
+        case ModuleNotFoundError() if (package := (error.name or "").split(".")[0]) in _EXTRAS:
+            return str(MissingPackageError(package, _EXTRAS[package]))
+        case MemoryError():
+            return "there is not enough memory for this; close other programs, or give it less to work on"
+        case OSError() if error.errno in _FULL:
             where = f" for {error.filename}" if error.filename else ""
-            console.complain(EdgefaceError(f"there is no room{where}: {error.strerror}; free some space and try again"))
-            raise typer.Exit(1) from None
+            return console.one_line(f"there is no room{where}: {error.strerror}; free some space and try again")
+        case OSError() if error.errno is not None:
+            # What the system refuses, for example a path without permission.
+            what = f"cannot use {error.filename}" if error.filename else "the system refused something"
+            return console.one_line(f"{what}: {error.strerror}; check what was named, and your rights to it")
+    return None
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -114,8 +154,6 @@ def common(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More on stderr; -vv for all.")] = 0,
 ) -> None:
     """Set up logging before any command."""
-    import logging
-
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
@@ -193,5 +231,12 @@ app.add_typer(data, name="data")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line as a program of its own, which holds the signals and the standard streams."""
+    try:
+        end_on_signals()
+        streams.replace_missing()
+        app()
+    finally:
+        # Whatever a library made of the interruption, or whether it lost it: the program ends because of it.
+        if (code := exit_code()) is not None:
+            raise SystemExit(code) from None

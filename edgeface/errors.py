@@ -11,6 +11,7 @@
     ├── ExportError               a network that cannot be exported or quantized as asked
     ├── BundleError               a bundle that is missing, incomplete, changed or of another version
     ├── GalleryError              a gallery that is missing, broken, empty or of another embedding space
+    │   └── NoGalleryError        no gallery yet: no file, or an empty one
     ├── SourceError               a camera, video or stream that cannot be opened or read
     ├── FetchError                a public model that cannot be fetched, or is another file than it should be
     ├── ProviderError             an execution provider that cannot run here
@@ -24,7 +25,14 @@ from collections.abc import Iterable
 
 
 class EdgefaceError(Exception):
-    """Base of all errors that edgeface raises on purpose."""
+    """Base of all errors that edgeface raises on purpose.
+
+    Attributes:
+        kind: what is the matter with a picture in a few words, by which pictures that are left out are counted: `HEIC`,
+            `truncated JPEG`, ...
+    """
+
+    kind = "unusable picture"
 
 
 class ConfigError(EdgefaceError):
@@ -41,13 +49,23 @@ class UnknownNameError(ConfigError):
 class ImageError(EdgefaceError):
     """A picture is missing, broken or of an unusable size."""
 
+    def __init__(self, message: str, kind: str = EdgefaceError.kind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
 
 class NoFaceError(EdgefaceError):
     """A picture has no face, or several where exactly one is needed."""
 
+    kind = "no single face"
+
 
 class DataError(EdgefaceError):
-    """A data set is missing, empty or malformed."""
+    """A data set is missing, empty or malformed, or a picture of it is of no use."""
+
+    def __init__(self, message: str, kind: str = EdgefaceError.kind) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class TrainingError(EdgefaceError):
@@ -68,6 +86,10 @@ class BundleError(EdgefaceError):
 
 class GalleryError(EdgefaceError):
     """A gallery is missing, broken, empty or of another embedding space."""
+
+
+class NoGalleryError(GalleryError):
+    """There is no gallery yet: no file, or an empty one."""
 
 
 class SourceError(EdgefaceError):

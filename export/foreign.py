@@ -24,6 +24,8 @@ Layout = Literal["nchw", "nhwc"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 _CROP: Final = (FACE_SIZE, FACE_SIZE)
+_EPSILON: Final = np.float32(1e-12)
+"""Added to a squared length: nothing is divided by zero, and an embedding of zeros stays one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,23 @@ class Preprocessing:
         )
 
 
-def adapt(model: onnx.ModelProto, preprocessing: Preprocessing, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+def adapt(
+    model: onnx.ModelProto,
+    preprocessing: Preprocessing,
+    opset: int = DEFAULT_OPSET,
+    *,
+    batch: int | None = None,
+    named: bool = False,
+) -> onnx.ModelProto:
     """Put the preprocessing and the L2 norm into a foreign embedder's graph.
 
     Args:
-        model: one float32 image input, of 112 x 112 unless the crop is resampled, and one (N, D) float32 output; a
-            fixed batch size is made free.
+        model: one float32 image input, of 112 x 112 unless the crop is resampled, and one (N, D) float32 output; see
+            `edgeface.export.importing` for how others get there.
         preprocessing: what the network was trained with, and what its embeddings need; nothing is guessed.
         opset: of the result; an older network is converted.
+        batch: faces that the result takes in every run; None declares any number, whatever the model declares.
+        named: the user named the output, so it is no loss head, whatever it looks like.
 
     Returns:
         A graph that takes `faces` (N, 112, 112, 3) uint8 RGB and gives unit `embeddings`, with the contract in
@@ -134,7 +145,7 @@ def adapt(model: onnx.ModelProto, preprocessing: Preprocessing, opset: int = DEF
     if preprocessing.transform is not None:
         preprocessing.transform.check(dimension)
         dimension = preprocessing.transform.dimension
-    check_embedder(model)
+    check_embedder(model, named=named)
     # Every name gets a prefix, so that ours cannot meet theirs.
     model = onnx.compose.add_prefix(_with_opset(model, opset), "net/")
     graph = model.graph
@@ -149,8 +160,9 @@ def adapt(model: onnx.ModelProto, preprocessing: Preprocessing, opset: int = DEF
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", FACE_SIZE, FACE_SIZE, 3]))
-    graph.output.append(helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", dimension]))
+    rows: int | str = batch or "batch"
+    graph.input.append(helper.make_tensor_value_info("faces", TensorProto.UINT8, [rows, FACE_SIZE, FACE_SIZE, 3]))
+    graph.output.append(helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [rows, dimension]))
     return with_contract(model, dimension)
 
 
@@ -233,7 +245,7 @@ def _preprocessing_nodes(
 
 
 def _finishing_nodes(output: str, transform: OutputTransform | None, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    graph.initializer.append(numpy_helper.from_array(np.array(1e-12, np.float32), "post/epsilon"))
+    graph.initializer.append(numpy_helper.from_array(np.array(_EPSILON), "post/epsilon"))
     graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "post/axes"))
     if transform is None:
         return _normalisation_nodes(output, "post/", "embeddings")
@@ -254,5 +266,5 @@ def _normalisation_nodes(source: str, prefix: str, result: str) -> list[onnx.Nod
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    unit: npt.NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = vectors / np.sqrt((vectors * vectors).sum(axis=1, keepdims=True) + _EPSILON)
     return unit

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeface.data.check import MAX_DISTANCE_PX, landmark_offsets
 from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
+from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.faces import FACE_SIZE
 from edgeface.runtime.deciding.gate import OPEN, Gate
@@ -22,6 +23,11 @@ MAX_FACES: Final = 2000
 """More faces than this are not taken: all are compared with all, which then are two million pairs."""
 MAX_EACH: Final = 40
 """Nor more of one person, who would weigh too much."""
+
+POOR: Final = "poor face"
+ELSEWHERE: Final = "face out of place"
+FACELESS: Final = frozenset({NoFaceError.kind, POOR, ELSEWHERE})
+"""Kinds of pictures that are whole, and show no face that is of use."""
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -80,7 +86,8 @@ def gather_people(
 
     Raises:
         BundleError: as `detector` raises it.
-        DataError: somebody who is to be left out is not there.
+        DataError: somebody who is to be left out is not there, or too many pictures cannot be read
+            (`edgeface.data.usable.check_share`).
     """
     finder = functools.cache(detector)
     if missing := sorted(set(without) - set(data.identities)):
@@ -94,8 +101,9 @@ def gather_people(
             faces.append(_face(data, index, finder, gate, largest, check_crops))
             names.append(sample.identity or "")
         except (DataError, ImageError, NoFaceError) as error:
-            skipped.append(Skipped(sample.key, str(error)))
+            skipped.append(Skipped(sample.key, str(error), error.kind))
         progress(done + 1, len(chosen))
+    check_share([one for one in skipped[len(data.skipped) :] if one.kind not in FACELESS], len(chosen), data.name)
     people = tuple(sorted(set(names)))
     number = {name: label for label, name in enumerate(people)}
     stacked = np.stack(faces) if faces else np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
@@ -105,7 +113,7 @@ def gather_people(
 def _face(
     data: FaceSet, index: int, finder: Callable[[], Detector], gate: Gate, largest: bool, check_crops: bool
 ) -> npt.NDArray[np.uint8]:
-    picture, key = data.picture(index), data.samples[index].key
+    picture, key = data.photograph(index).image, data.samples[index].key
     if picture.shape == (FACE_SIZE, FACE_SIZE, 3):
         if check_crops:
             _check_crop(picture, finder(), key)
@@ -117,7 +125,7 @@ def _face(
         seen = take_portrait(picture, finder(), gate, key, largest=largest)
         reason, taken = gate.refuses(seen.quality), seen.face
     if reason is not None:
-        raise ImageError(f"the face in {key} is {reason}")
+        raise ImageError(f"the face in {key} is {reason}", POOR)
     return taken
 
 
@@ -127,7 +135,7 @@ def _check_crop(crop: npt.NDArray[np.uint8], detector: Detector, key: str) -> No
         raise NoFaceError(f"no face is seen in the crop {key}")
     distance = float(np.linalg.norm(offsets, axis=1).mean())
     if distance > MAX_DISTANCE_PX:
-        raise ImageError(f"the face in the crop {key} lies {distance:.0f} px from the template")
+        raise ImageError(f"the face in the crop {key} lies {distance:.0f} px from the template", ELSEWHERE)
 
 
 def _draw(data: FaceSet, each: int, barred: Collection[int], seed: int) -> list[int]:

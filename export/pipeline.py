@@ -11,6 +11,7 @@ import onnx
 
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
+from edgeface.data.usable import usable_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.cleaning import serialize
@@ -26,6 +27,7 @@ from edgeface.export.quantization.quantize import Quantizer
 from edgeface.export.quantization.sensitivity import CHART_NAME, Sensitivity, draw_sensitivity
 from edgeface.export.quantization.targets import check_target, resolve_target
 from edgeface.export.speed import explain_speed, race
+from edgeface.export.spread import Spread, check_spread, measure_spread
 from edgeface.export.thresholds import Scored, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
@@ -54,11 +56,17 @@ class Network:
         model: fp32 graph that meets the contract.
         reference: embeds (N, 112, 112, 3) uint8 RGB faces with the original network, outside that graph.
         origin: facts for the manifest and the model card.
+        remarks: sentences that a user should read about how it was brought in.
+        batch: faces that it takes in every run, None for any number.
+        quantized: it is in int8 already, and stays as it is.
     """
 
     model: onnx.ModelProto
     reference: Embed
     origin: dict[str, str | int | float | None]
+    remarks: tuple[str, ...] = ()
+    batch: int | None = None
+    quantized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,16 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Original:
+    """The network as a file before anything is made smaller, and what it says of the calibration faces."""
+
+    data: bytes
+    reference: npt.NDArray[np.float32]
+    spread: Spread
+    quantized: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Variant:
     """One precision, exported and measured."""
 
@@ -147,20 +165,30 @@ def export_bundle(
     """
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise ExportError(f"{out} exists and is not a bundle; choose another --out")
+    settings = fit_settings(settings, network, step)
     detector, quality = detector_entry(settings.detector), quality_entry(settings.quality)
-    step("checking the fp32 network against the original")
-    model, prelus = with_fast_prelu(network.model, settings.target, calibration[:1])
+    reference = network.reference(calibration)
+    spread = measure_spread(reference)
+    check_spread(spread)
+    step(f"embeddings of two different faces: {spread}")
+    stored = "int8" if network.quantized else "fp32"
+    step(f"checking the {stored} network against the original")
+    model, prelus = network.model, None
+    if not network.quantized:
+        model, prelus = with_fast_prelu(model, settings.target, calibration[:1])
     if prelus is not None:
         step(prelus)
     fp32 = serialize(model)
-    reference = network.reference(calibration)
-    assert_same_network(fp32, calibration, reference)
+    labelled = _usable(labelled, step)
+    checked = fp32 if settings.batch is None else serialize(fix_batch(model, settings.batch))
+    assert_same_network(checked, calibration, reference, stored)
     variants: dict[str, _Variant] = {}
     for precision in settings.precisions:
         step(f"{precision}: exporting and measuring")
-        made = _at_precision(model, fp32, precision, settings, calibration, reference, labelled, step)
+        trial = _Original(fp32, reference, spread, network.quantized)
+        made = _at_precision(model, trial, precision, settings, calibration, labelled, step)
         variants[precision] = _measure(made, calibration, reference, precision)
-    variants = _timed(variants, fp32, calibration[:1], settings.target)
+    variants = _timed(variants, checked, calibration[:1], settings.target)
     for name, variant in variants.items():
         if variant.quantization is not None:
             step(f"{name}: {variant.quantization.speed}")
@@ -198,26 +226,56 @@ def export_bundle(
     return manifest
 
 
+def fit_settings(settings: ExportSettings, network: Network, step: Step = lambda _: None) -> ExportSettings:
+    """Return the settings that a network leaves a choice of: some take one face in a run, some are in int8 already.
+
+    Args:
+        settings: as asked.
+        network: to export.
+        step: told what was left out.
+
+    Raises:
+        ConfigError: something was asked that cannot be had.
+    """
+    batch = settings.batch if network.batch is None else network.batch
+    if settings.batch not in (None, batch):
+        raise ConfigError(f"this network takes {batch} face in every run, not {settings.batch}; use --batch {batch}")
+    if settings.finetune is not None and (network.batch is not None or network.quantized):
+        kind = "is in int8 already" if network.quantized else f"takes {batch} face in every run"
+        raise ConfigError(f"--finetune trains on many faces at once, and this network {kind}; leave it out")
+    if not network.quantized:
+        return replace(settings, batch=batch)
+    if "int8" not in settings.precisions:
+        raise ConfigError(
+            f"this network is in int8 already, so it cannot be had as {' or '.join(settings.precisions)}; use "
+            "--precision int8, or bring in the float32 network that it was made from"
+        )
+    if left := [name for name in settings.precisions if name != "int8"]:
+        step(f"{' and '.join(left)} left out: the network is in int8 already")
+    return replace(settings, precisions=("int8",), batch=batch)
+
+
 def _at_precision(
     model: onnx.ModelProto,
-    fp32: bytes,
+    original: _Original,
     precision: str,
     settings: ExportSettings,
     faces: npt.NDArray[np.uint8],
-    reference: npt.NDArray[np.float32],
     labelled: LabelledPairs | None,
     step: Step,
 ) -> Bounded:
-    made = Bounded(fp32, None, ())
+    made = Bounded(original.data, None, ())
     if precision == "fp16":
         made = Bounded(serialize(convert_fp16(model)), None, ())
-    elif precision == "int8":
+    elif precision == "int8" and not original.quantized:
         ranges, tried, name = held_out(len(faces))
         quantizer = Quantizer(model, faces[ranges], resolve_target(settings.target), settings.method)
         if settings.finetune is not None:
             finetune(quantizer, faces[ranges], settings.finetune, step)
         pairs = (labelled.faces, labelled.pairs) if labelled else None
-        made = quantize_within(quantizer, settings.bounds, Trial(faces[tried], reference[tried], name, pairs, fp32))
+        reference, common = original.reference[tried], original.spread.common
+        trial = Trial(faces[tried], reference, name, pairs, original.data, common)
+        made = quantize_within(quantizer, settings.bounds, trial)
     if settings.batch is None:
         return made
     return replace(made, data=serialize(fix_batch(onnx.load_model_from_string(made.data), settings.batch)))
@@ -238,7 +296,7 @@ def _measure(
 def _timed(variants: dict[str, _Variant], fp32: bytes, face: npt.NDArray[np.uint8], target: str) -> dict[str, _Variant]:
     """Time the networks side by side, and say of int8 whether it is faster than fp32, and if not, why."""
     embedders = {name: variant.embedder for name, variant in variants.items()}
-    if "fp32" not in embedders:
+    if "fp32" not in embedders and any(variant.quantization for variant in variants.values()):
         embedders["fp32"] = open_embedder(fp32, provider="cpu", threads=1, name="the fp32 network")
     times = race(embedders, face)
     result = {}
@@ -261,6 +319,16 @@ def _entry(name: str, variant: _Variant, scored: Scored | None) -> PrecisionEntr
         quantization=variant.quantization,
         accuracy=None if scored is None else accuracy_entry(scored.reports[name], scored.data.name),
     )
+
+
+def _usable(labelled: LabelledPairs | None, step: Step) -> LabelledPairs | None:
+    """Leave out the pairs of which a picture cannot be read, and tell."""
+    if labelled is None:
+        return None
+    usable = usable_pairs(labelled.faces, labelled.pairs)
+    if usable.broken:
+        step(str(usable))
+    return replace(labelled, pairs=usable.pairs)
 
 
 def _score(

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from edgeface.data.teacher import TransformArrays, read_transform_arrays
 from edgeface.errors import DataError, ExportError
-from edgeface.files import sha256
+from edgeface.files import readable_name, sha256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,8 @@ class OutputTransform:
         except DataError as error:
             raise ExportError(str(error)) from error
         numbers = (arrays.mean, np.array([arrays.share]), arrays.basis, arrays.scale)
-        return cls(arrays, path.name, sha256(b"".join(part.astype(np.float64).tobytes() for part in numbers)))
+        digest = sha256(b"".join(part.astype(np.float64).tobytes() for part in numbers))
+        return cls(arrays, readable_name(path.name), digest)
 
     def __str__(self) -> str:
         inner, outer = self.arrays.basis.shape

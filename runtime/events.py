@@ -2,13 +2,15 @@
 
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
+from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.decision import Decision
 from edgeface.runtime.deciding.quality import Quality
 from edgeface.runtime.deciding.tracker import Track
@@ -29,6 +31,7 @@ EventName = Literal[
 ]
 
 _DIGITS: Final = 6
+_HALVES: Final = re.compile("[\ud800-\udfff]")  # of characters; no text of any encoding may hold one
 _CATCH_UP_S: Final = 1.0  # between two tries to write what could not be written
 
 
@@ -44,7 +47,8 @@ class Event:
         time: UTC.
         event: what happened. `match`, `unknown`, `rejected`: a track has a new answer; `lost`: a track ended, with its
             last answer; `challenge`: somebody is asked to do what `why` says; `no_face`: nobody is in view any more;
-            `camera_lost`, `camera_back`, `camera_warning`: see `why`.
+            `camera_lost`, `camera_back`, `camera_warning`: see `why`. Delivered too late, a
+            `match` is a `late_match`; see `edgeface.runtime.sinks.late`.
         frame: index of the frame.
         track: id of the track.
         box: where its face was last seen: x, y, width, height in pixels of the frame.
@@ -61,6 +65,9 @@ class Event:
             for the frame and not part of it.
         why: nobody was recognised, or something failed.
         snapshot: file name of the picture of this moment, in the folder for snapshots.
+        valid_until: UTC; who acts on the event later acts on somebody who may have left. None is for ever.
+        until_s: the same moment by `edgeface.runtime.clock.steady_s`, which this process goes by, as the wall clock may
+            be set at any time. It is not written.
         id: unlike that of any other event, so that who gets an event twice can tell.
     """
 
@@ -81,31 +88,40 @@ class Event:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
     snapshot: str | None = None
+    valid_until: datetime | None = None
+    until_s: float | None = None
     id: str = field(default_factory=_new_id)
 
     def to_json(self) -> str:
         """Return one line without its end: JSON in ASCII, so that no terminal or log can garble a name."""
         values = {
             "id": self.id,
-            "time": self.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": utc_text(self.time),
             "event": self.event,
+            "valid_until": None if self.valid_until is None else utc_text(self.valid_until),
+            "late": False,
             "frame": self.frame,
             "track": self.track,
             "box": None if self.box is None else [round(side, 1) for side in self.box],
-            "identity": self.identity,
+            "identity": _whole(self.identity),
             "score": _rounded(self.score),
             "threshold": _rounded(self.threshold),
-            "runner_up": self.runner_up,
+            "runner_up": _whole(self.runner_up),
             "margin": _rounded(self.margin),
             "votes": self.votes,
             "frames": self.frames,
             "quality": self.quality.to_json() if self.quality else None,
             "liveness": _rounded(self.liveness),
             "latency_ms": {stage: round(ms, 3) for stage, ms in self.latency_ms.items()},
-            "why": self.why,
+            "why": _whole(self.why),
             "snapshot": self.snapshot,
         }
         return json.dumps(values, allow_nan=False)
+
+
+def utc_text(time: datetime) -> str:
+    """Return a time as events have it, such as 2026-11-23T18:05:09.123Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def decision_event(
@@ -119,14 +135,20 @@ def decision_event(
     latency_ms: Mapping[str, float],
     snapshot: str | None = None,
     liveness: float | None = None,
+    left_s: float | None = None,
+    reduction: int = 1,
 ) -> Event:
-    """Return the event for what is known about a track."""
+    """Return the event for what is known about a track.
+
+    `left_s` is for how long from now on it may be acted on, `reduction` that of the frame.
+    """
+    x, y, width, height = (float(side) * reduction for side in track.box)
     return Event(
         time=time,
         event=name,
         frame=frame,
         track=track.id,
-        box=(float(track.box[0]), float(track.box[1]), float(track.box[2]), float(track.box[3])),
+        box=(x, y, width, height),
         identity=decision.identity,
         score=decision.score,
         threshold=decision.threshold,
@@ -139,6 +161,8 @@ def decision_event(
         latency_ms=latency_ms,
         why=decision.why,
         snapshot=snapshot,
+        valid_until=None if left_s is None else time + timedelta(seconds=left_s),
+        until_s=None if left_s is None else steady_s() + left_s,
     )
 
 
@@ -152,6 +176,7 @@ class SinkState:
         waiting: events that are kept and will be tried again, some perhaps from an earlier run.
         refused: events that were answered with a no, such as an HTTP status 400 or a command that failed.
         lost: events that are nowhere any more.
+        late: matches that could not be delivered while they held: they were delivered as late ones, or left out.
         error: what failed last, if what came after it has not worked yet.
     """
 
@@ -161,6 +186,7 @@ class SinkState:
     refused: int = 0
     lost: int = 0
     error: str | None = None
+    late: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for `json.dumps`."""
@@ -170,6 +196,7 @@ class SinkState:
             "waiting": self.waiting,
             "refused": self.refused,
             "lost": self.lost,
+            "late": self.late,
             "error": self.error,
         }
 
@@ -270,6 +297,11 @@ class FanOut:
         """Close all sinks."""
         for sink in self._sinks:
             sink.close()
+
+
+def _whole(text: str | None) -> str | None:
+    """Return text without halves of characters, which strict readers of JSON refuse with the whole line."""
+    return None if text is None else _HALVES.sub("\ufffd", text)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,6 +11,8 @@ from typing import Final
 
 from edgeface.errors import ConfigError, EdgefaceError, GalleryError, SourceError
 from edgeface.runtime.cameras.frames import Frame, FrameSource
+from edgeface.runtime.cameras.redaction import printable
+from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.attention import AttentionSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
 from edgeface.runtime.deciding.gate import OPEN, Gate
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 _MAX_WHY: Final = 300  # characters
+_LONGEST_AGE_S: Final = 86_400.0  # no door should open for somebody who came a day ago
 _IDLE_S: Final = 0.1  # without a frame: how often `stop`, the gallery, the window and old tracks are looked after
 
 
@@ -48,6 +51,7 @@ class RunSettings:
         stills: the frames are unrelated pictures, as from a folder: each face is a track of its own and is decided by
             the one look that there is.
         max_failures: give up after so many frames in a row that could not be processed.
+        max_age_s: for how long a match holds, from the arrival of its frame on; None is for ever.
 
     Raises:
         ConfigError: a value is out of range.
@@ -60,12 +64,15 @@ class RunSettings:
     max_frames: int | None = None
     stills: bool = False
     max_failures: int = 30
+    max_age_s: float | None = 5.0
 
     def __post_init__(self) -> None:
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"max_frames must be at least 1, got {self.max_frames}")
         if self.max_failures < 1:
             raise ConfigError(f"max_failures must be at least 1, got {self.max_failures}; use for example 30")
+        if self.max_age_s is not None and not 0 < self.max_age_s <= _LONGEST_AGE_S:
+            raise ConfigError(f"max_age_s must be above 0 and at most {_LONGEST_AGE_S:g}, got {self.max_age_s}")
 
 
 def run(
@@ -110,7 +117,8 @@ def run(
         clock: seconds that never go back, for how long there was no frame.
 
     Raises:
-        GalleryError: before the first frame: the gallery cannot be read, or nobody in it has the claimed name.
+        GalleryError: before the first frame: the gallery cannot be read, or there are people in it and nobody has the
+            claimed name.
         BundleError: before the first frame: as `limit` raises it.
     """
     decision, attention = settings.decision, settings.attention
@@ -163,6 +171,8 @@ class _Loop:
         self.last_index: int | None = None
         self.last_frame_s = clock()
         self.last_shape: tuple[int, ...] | None = None
+        self.arrived_s = steady_s()
+        self.last_reduction = 1
 
     def run(self, stop: threading.Event) -> Summary:
         ended: Ended = "error"
@@ -267,7 +277,8 @@ class _Loop:
     def _take(self, frame: Frame) -> None:
         """Note that there is a frame. Where it has another size than the last one, no box of that means anything."""
         self.frames += 1
-        self.last_index, self.last_frame_s = frame.index, self.clock()
+        self.last_index, self.last_frame_s, self.arrived_s = frame.index, self.clock(), steady_s()
+        self.last_reduction = frame.reduction
         shape, self.last_shape = self.last_shape, frame.image.shape
         if shape not in (None, frame.image.shape) and not self.settings.stills:
             self._end_tracks(None)
@@ -317,8 +328,15 @@ class _Loop:
                 latency_ms=_latency_ms(laps),
                 snapshot=snapshot,
                 liveness=answer.liveness,
+                left_s=self._left_s() if name == "match" else None,
+                reduction=self.last_reduction,
             )
             self.sinks.write(event)
+
+    def _left_s(self) -> float | None:
+        """Return for how long a match holds from now on."""
+        age_s, longest_s = steady_s() - self.arrived_s, self.settings.max_age_s
+        return None if longest_s is None else max(0.0, longest_s - age_s)
 
     def _tell_whether_empty(self, laps: Laps) -> None:
         somebody = self.pipeline.sees_somebody
@@ -334,7 +352,7 @@ class _Loop:
         self.failures += 1
         self.failures_in_a_row += 1
         text = str(error) if isinstance(error, EdgefaceError) else f"{type(error).__name__}: {error}"
-        why = " ".join(text.split())[:_MAX_WHY]
+        why = printable(" ".join(text.split()))[:_MAX_WHY]
         if why != self.last_failure:
             logger.warning("frame not processed: %s", why, exc_info=not isinstance(error, EdgefaceError))
             self._tell("error", why=why)

@@ -71,7 +71,7 @@ class FramePipeline:
         liveness: whether those who are recognised are alive; None does not ask.
 
     Raises:
-        GalleryError: the gallery cannot be read, or nobody in it has the claimed name.
+        GalleryError: the gallery cannot be read, or there are people in it and nobody has the claimed name.
         BundleError: as `limit` raises it.
     """
 
@@ -111,9 +111,13 @@ class FramePipeline:
         self._answers: list[Answer] = []
         self._is_outdated = False
         self._people = People(*gallery.templates())
-        if self._claim is not None and self._claim not in self._people.names:
-            known = ", ".join(self._people.names[:10]) or "nobody"
-            raise GalleryError(f"nobody called {self._claim!r} is in the gallery to be claimed; it has: {known}")
+        # Before anybody is enrolled, whoever is claimed may still come; among others, it is a slip.
+        if self._claim is not None and self._people.names and self._claim not in self._people.names:
+            known = ", ".join(self._people.names[:10])
+            raise GalleryError(
+                f"nobody called {self._claim!r} is in the gallery to be claimed, it has: {known}; "
+                f"enrol {self._claim!r}, or claim one of these"
+            )
         self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
         if self.limit is None:
             self._warn_of_false_matches(decision)

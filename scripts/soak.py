@@ -4,10 +4,10 @@ usage: soak.py [--frames N] [--seed S] [--faults N] [--rate FPS] [--bundle BUNDL
                [--keep FOLDER]
 
 Events go through the project's own sinks into files, to a web server and to a command, over a disk and a network that
-fail; each must be in the files once and have reached the server, in order. Without --bundle, frames are noise with grey
-patches for faces, and finding and embedding them costs nothing; with it, they are drawn people, and the files of the
-bundle are damaged and replaced while it is in use. Prints what was seen against what must be, and ends with 1 if they
-differ.
+fail; each must be in the files once and have reached the server, in order, as a late one where its time was over.
+Without --bundle, frames are noise with grey patches for faces, and finding and embedding them costs nothing; with it,
+they are drawn people, and the files of the bundle are damaged and replaced while it is in use. Prints what was seen
+against what must be, and ends with 1 if they differ.
 """
 
 import argparse
@@ -57,6 +57,7 @@ WITH_BUNDLE = (*FAULTS, "bundle damaged", "bundle replaced")
 MAX_RECOVERY_S = 3.0
 SAMPLES = 200
 TRACKER = TrackerSettings(max_missed_s=0.02)  # who leaves is soon told of, so that there are many events
+MAX_AGE_S = 0.5  # shorter than most faults of the server, so that matches come late
 JUDGED_FRAMES = 100_000
 
 
@@ -211,7 +212,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         LiveSource("soak camera", device.open, settings, rng=random.Random(options.seed)) as source,
         Gallery(path, world.space, world.dimension, timeout_s=30.0, key=key) as gallery,
     ):
-        run_settings = RunSettings(world.decision, world.gate, TRACKER, max_frames=options.frames)
+        run_settings = RunSettings(world.decision, world.gate, TRACKER, max_frames=options.frames, max_age_s=MAX_AGE_S)
         summary = run(source, conductor, world.embedder, gallery, run_settings, outputs.sinks)
     seconds = time.monotonic() - started_s
     writers.wait()

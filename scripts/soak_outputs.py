@@ -154,7 +154,9 @@ class Outputs:
         outbox.close()
         met = self.server.stop()
         told = self._told.read_text().split()
-        arrived = self.server.ids.read_text().split()
+        lines = [line.split() for line in self.server.ids.read_text().splitlines()]
+        arrived = [line[0] for line in lines]
+        late = {line[0] for line in lines if len(line) > 1}
         files = [ids_in(path) for path in sorted(self._folder.glob("events.jsonl*"))]
         files += [ids_in(path) for path in sorted(self._folder.glob("moved-*.jsonl"))]
         written = Counter(identity for ids in files for identity in ids)
@@ -169,6 +171,9 @@ class Outputs:
             "a file is out of order": all(is_ordered(ids, place) for ids in files),
             f"{len(first)} events of {len(told)} reached the server": set(first) == set(told),
             "events reached the server out of order": is_ordered(first, place),
+            f"{len(late)} events came late to the server, {end['webhook'].late} by account": (
+                len(late) == end["webhook"].late
+            ),
             f"{left.waiting} events still wait in the outbox, {left.error}": left.waiting == 0,
             f"{left.sent} events were kept, or sent again, in the next run": left.sent == 0,
             f"events lost or refused by account: {[*states, *end.values()]}": not any(
@@ -185,6 +190,7 @@ class Outputs:
             "arrived twice": len(arrived) - len(first),
             "waited at the end of the loop": [state.waiting for state in states if state.name.startswith("webhook")],
             "sent in the run after it": left.sent,
+            "matches that came late": len(late),
             "hooks run": hooks.sent,
         }
         return seen, [what for what, is_right in checks.items() if not is_right]

@@ -2,7 +2,7 @@
 
 It reads orders from standard input, `MODE SECONDS` a line, and goes on well after each. When that ends it prints one
 JSON object: how many requests there were in all, and how many met each mode. Ids go into a file, one a line, in the
-order of their arrival.
+order of their arrival, with the word "late" behind those of events that say they are.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class _Process:
             return False
         if mode in ("", "server cuts"):  # which has taken the event, but the sender does not know
             assert event["id"] == fields["webhook-id"]
-            self._ids.write(event["id"] + "\n")
+            self._ids.write(event["id"] + (" late\n" if event["late"] else "\n"))
             self._ids.flush()
         writer.write(_ANSWERS[mode])
         await writer.drain()

@@ -27,7 +27,8 @@ ROOMS = {  # room: what it may import of the project; a room may always import i
 
 def sources(room):
     if room == "contracts":
-        return [p for p in (ROOT / "edgeface").glob("*.py") if p.stem not in ("cli", "__main__", "demo")]
+        own = [p for p in (ROOT / "edgeface").glob("*.py") if p.stem not in ("cli", "__main__", "demo")]
+        return own + sorted((ROOT / "edgeface" / "image_formats").glob("*.py"))
     folder = ROOT / room if room in ("export", "runtime") else ROOT / "edgeface" / room
     return sorted(folder.rglob("*.py"))
 

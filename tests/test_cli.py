@@ -114,14 +114,18 @@ def test_a_full_disk_behind_standard_output_is_one_line(listing):
     assert (done.returncode, done.stderr) == (1, message)
 
 
-def test_only_a_full_disk_is_taken_for_one(listing, monkeypatch):
+def test_what_the_system_refuses_is_one_line(listing, monkeypatch):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("edgeface.commands.console.table", fail)
     error = OSError(errno.ENOSPC, "No space", "somewhere")
     fails("^error: there is no room for somewhere: No space; free some space", *listing)
-    error = OSError(errno.EACCES, "No right", "somewhere")
+    error = OSError(errno.EACCES, "No right", "some\nwhere")
+    fails("^error: cannot use some where: No right; check what was named, and your rights to it$", *listing)
+    error = MemoryError()
+    fails("not enough memory", *listing)
+    error = OSError("a bug of ours")
     assert run(*listing).exception is error
 
 
@@ -259,7 +263,7 @@ class TestRecognition:
             "snapshots": len(matches),
         }
         spoken = run("run", "--source", portraits, *options, "--threshold", "0", "--events", tmp_path / "f").stdout
-        assert re.search(rf"^file {tmp_path}/f +{len(events)} +0 +0 +0$", spoken, re.MULTILINE), spoken
+        assert re.search(rf"^file {tmp_path}/f +{len(events)} +0 +0 +0 +0$", spoken, re.MULTILINE), spoken
 
         fails("no camera|camera 7", "run", "--camera", "7", *options)
         fails("no file or folder", "run", "--source", tmp_path / "none.mp4", *options)
@@ -267,7 +271,10 @@ class TestRecognition:
         fails("not a bare threshold", "run", "--source", portraits, *options, "--threshold", "0", "--decision", "llr")
         fails("cannot turn their heads", "run", "--source", portraits, *options, "--liveness", "challenge")
         assert "removed Ada" in run("gallery", "remove", "Ada", "--gallery", gallery).stdout
-        fails("is empty; enrol somebody", "run", "--source", portraits, *options)
+        result = run("run", "--source", portraits, *options)
+        assert result.exit_code == 0, result.output
+        assert f"nobody is enrolled in {gallery} yet" in result.stderr
+        assert "3 unknown" in result.stdout
         fails("Ada", "gallery", "remove", "Ada", "--gallery", gallery)
 
     def test_all_pictures_are_enrolled_or_none(self, bundle, portraits, tmp_path):

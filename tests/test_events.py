@@ -39,6 +39,7 @@ def test_an_event_has_exactly_the_documented_fields():
         quality=Quality(80.04, 0.25, 130.0, -3.0, 1.0),
         latency_ms={"detect": 4.0, "total": 9.12345},
         snapshot="a.jpg",
+        left_s=4.0,
     )
 
     assert uuid.UUID(event.id).version == 4
@@ -46,6 +47,8 @@ def test_an_event_has_exactly_the_documented_fields():
         "id": event.id,
         "time": "2026-11-23T18:05:09.123Z",
         "event": "match",
+        "valid_until": "2026-11-23T18:05:13.123Z",
+        "late": False,
         "frame": 7,
         "track": 2,
         "box": [10.0, 20.3, 30.0, 40.0],
@@ -76,6 +79,12 @@ def test_an_event_has_exactly_the_documented_fields():
 
 def test_no_two_events_have_the_same_id():
     assert len({Event(TIME, "no_face").id for _ in range(1000)}) == 1000
+
+
+def test_half_a_character_does_not_make_a_line_that_strict_readers_refuse():
+    line = Event(TIME, "match", identity="a\udc80b", runner_up="\ud83d", why="\ude00 \U0001f600").to_json()
+    values = json.loads(line)
+    assert (values["identity"], values["runner_up"], values["why"]) == ("a\ufffdb", "\ufffd", "\ufffd \U0001f600")
 
 
 @given(st.text(max_size=30), st.floats(-1, 1))
@@ -256,6 +265,20 @@ def test_a_closed_stream_breaks_the_pipe_after_the_others_were_told():
     with pytest.raises(BrokenPipeError):
         fan.write(PLAIN)
     assert kept.events == [PLAIN] * 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
+def test_a_name_that_the_stream_cannot_write_is_escaped(encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    sink = LinesSink(stream, lambda event: f"match {event.identity}")
+    for name in ("Łucja 小明", "Zoë", "half \udc80 a character"):
+        sink.write(Event(TIME, "match", identity=name))
+    lines = raw.getvalue().decode(encoding).splitlines()
+    expected = {"ascii": "Zo\\xeb", "latin-1": "Zoë", "utf-8": "Zoë", "cp1252": "Zoë"}[encoding]
+    assert lines[1:] == [f"match {expected}", "match half \\udc80 a character"]
+    assert lines[0] == ("match Łucja 小明" if encoding == "utf-8" else "match \\u0141ucja \\u5c0f\\u660e")
+    assert sink.state().sent == 3
 
 
 def test_standard_output_whose_reader_has_gone_ends_without_noise():

@@ -6,7 +6,8 @@ import shlex
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,23 @@ def test_an_event_that_waited_too_long_is_not_run_any_more(tmp_path):
     sink.finish(10)
     assert out.read_text() == "2\n"
     assert (sink.state().sent, sink.state().lost) == (2, 1)
+
+
+@pytest.mark.parametrize(("until_s", "ran"), [(3.0, False), (9.0, True)])
+def test_an_event_that_says_how_long_it_holds_goes_by_that(tmp_path, until_s, ran):
+    """Also where it came to the hooks late already, as when standard output was blocked."""
+    now_s = [0.0]
+    sink = HookSink({"match": [python("pass")]}, HookSettings(max_wait_s=1.0), clock=lambda: now_s[0])
+    now_s[0] = 5.0
+    sink.write(replace(MATCH, valid_until=TIME, until_s=until_s))
+    sink.finish(10)
+    assert (sink.state().sent, sink.state().lost) == ((1, 0) if ran else (0, 1))
+
+
+def test_a_command_knows_how_long_its_event_holds():
+    event = replace(MATCH, valid_until=TIME + timedelta(seconds=5))
+    assert environment(event, {})["EDGEFACE_VALID_UNTIL"] == "2026-11-23T18:05:14.000Z"
+    assert "EDGEFACE_VALID_UNTIL" not in environment(MATCH, {})
 
 
 def test_a_command_that_reads_nothing_and_says_much_does_no_harm(capfd):

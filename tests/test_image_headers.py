@@ -104,7 +104,7 @@ def test_a_picture_that_is_cut_off_is_refused(form: str, share: float) -> None:
 
 def test_other_formats_and_files_without_end_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="not a readable picture"):
-        decode_image(b"P6 2 2 255 " + bytes(12))
+        decode_image(b"PX 2 2 255 " + bytes(12))
     with (tmp_path / "huge.jpg").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
     with pytest.raises(ImageError, match=r"huge\.jpg has 1,073,741,825 bytes, more than"):

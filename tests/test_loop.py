@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,35 @@ def test_somebody_removed_by_another_process_is_not_recognised_any_more(tmp_path
     assert sink.events[2].frame == 15 + 4
 
 
+def test_a_match_says_for_how_long_it_holds_and_counts_from_its_frame(monkeypatch):
+    now_s = [100.0]
+    for module in ("loop", "events"):
+        monkeypatch.setattr(f"edgeface.runtime.{module}.steady_s", lambda: now_s[0])
+    world = World(still((100, ALICE), (400, STRANGER)))
+
+    def slow(faces):
+        now_s[0] += 2.0  # between the arrival of the frame and its answer
+        return world._embed(faces)
+
+    world.embed = slow
+    events, _ = play(world, None, replace(SETTINGS, max_age_s=6.0))
+    (match,) = (e for e in events if e.event == "match")
+    assert match.valid_until is not None
+    assert (match.valid_until - match.time).total_seconds() == 4.0
+    assert match.until_s == 100.0 + 3 * 2 + 4  # by the clock that no setting of the time moves
+    assert {e.valid_until for e in events if e.event != "match"} == {None}
+    for_ever, _ = play(world, None, replace(SETTINGS, max_age_s=None))
+    assert {(e.valid_until, e.until_s) for e in for_ever} == {(None, None)}
+    too_slow, _ = play(world, None, replace(SETTINGS, max_age_s=1.0))
+    assert [e.valid_until == e.time for e in too_slow if e.event == "match"] == [True]
+
+
+@pytest.mark.parametrize("age_s", [0.0, -1.0, float("nan"), float("inf"), 1e6])
+def test_an_age_that_cannot_be_is_refused(age_s):
+    with pytest.raises(ConfigError, match="max_age_s"):
+        RunSettings(DECISION, max_age_s=age_s)
+
+
 # --- faces that are not looked at
 
 
@@ -436,7 +466,8 @@ def test_the_summary_says_how_far_each_sink_has_come():
     assert summary.sinks == (SinkState("memory", sent=2),)
     facts = summary.to_json()
     assert facts["lost_events"] == 0
-    assert facts["sinks"] == [{"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "error": None}]
+    state = {"name": "memory", "sent": 2, "waiting": 0, "refused": 0, "lost": 0, "late": 0, "error": None}
+    assert facts["sinks"] == [state]
 
 
 def test_what_waits_for_a_disk_is_tried_again_though_nothing_happens(monkeypatch):

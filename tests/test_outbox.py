@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.runtime.events import Event
+from edgeface.runtime.sinks import late
 from edgeface.runtime.sinks.courier import Backoff, Courier, Reply
 from edgeface.runtime.sinks.outbox import _OVERHEAD, Outbox
 
@@ -399,6 +400,33 @@ def test_a_bug_in_a_transport_does_not_end_delivery(outbox):
     assert place.got == [0]
 
 
+@pytest.mark.parametrize("trouble", [Reply("again", "HTTP 500", answered=True), ValueError("Invalid header value")])
+def test_a_letter_that_its_receiver_cannot_bear_is_set_aside_in_the_end(outbox, trouble):
+    place, clock = Place(*[trouble] * 40), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(event(0))
+    courier.write(event(1))
+    while not courier.state().refused:
+        clock.now_s += courier.step() or 0.0
+        assert clock.now_s < 1000.0 + 2 * 3600
+    assert 40 - len(place.replies) >= 10
+    assert clock.now_s >= 1000.0 + 3600  # a server that is broken for a while loses nothing by it
+    place.replies.clear()
+    while courier.step() is not None:
+        pass
+    assert (place.got, courier.state().refused, courier.state().waiting) == ([1], 1, 0)
+
+
+def test_a_server_that_is_away_is_waited_for_however_long_it_takes(outbox):
+    place, clock = Place(*[Reply("again", "HTTP 503")] * 400), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(event(0))
+    while (wait_s := courier.step()) is not None:
+        clock.now_s += wait_s
+    assert (place.got, courier.state().refused) == ([0], 0)
+    assert clock.now_s > 100_000
+
+
 def test_an_event_that_was_sent_is_not_sent_again_though_the_disk_is_full(outbox):
     place = Place()
     courier = by_hand(outbox, place)
@@ -465,3 +493,136 @@ def test_at_the_end_it_is_tried_at_once(outbox):
     courier.hurry()
     courier.finish(10)
     assert place.got == [0]
+
+
+# --- matches that could not be delivered in time
+
+
+def match(frame, until_s):
+    """A match that holds until then by the courier's clock; its wall clock says something else."""
+    return Event(TIME, "match", frame, identity="alice", valid_until=TIME + timedelta(days=9), until_s=until_s)
+
+
+class Record(Place):
+    """Keeps all that it got, as (frame, event, late, id)."""
+
+    def send(self, letter):
+        reply = super().send(letter)
+        if reply.outcome == "sent":
+            values = json.loads(letter.body)
+            self.got[-1] = (values["frame"], values["event"], values["late"], values["id"] == letter.event)
+        return reply
+
+
+class Whole(Place):
+    """Keeps all that it got."""
+
+    def send(self, letter):
+        self.got.append(json.loads(letter.body))
+        return Reply("sent")
+
+
+def drain(courier, clock):
+    while (wait_s := courier.step()) is not None:
+        clock.now_s += wait_s
+
+
+def test_a_match_that_comes_late_is_no_match_and_everything_else_is_as_it_was(outbox, caplog):
+    place, clock = Record(*[Reply("again", "no network")] * 3), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(match(0, 1005.0))
+    courier.write(event(1))  # holds for ever, as it says
+    courier.write(match(2, 1100.0))
+    drain(courier, clock)  # three failures take 1 + 2 + 4 s
+    assert clock.now_s == 1007.0
+    assert place.got == [(0, "late_match", True, True), (1, "match", False, True), (2, "match", False, True)]
+    assert (courier.state().sent, courier.state().late, courier.state().lost) == (3, 1, 0)
+    assert caplog.text.count("is sent as late_match: it could not reach https://there.example in time") == 1
+
+
+@pytest.mark.parametrize(("age_s", "named"), [(4.9, "match"), (5.0, "late_match"), (5.1, "late_match")])
+def test_a_match_holds_for_so_long_and_no_longer(outbox, age_s, named):
+    place, clock = Record(), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(match(0, 1005.0))
+    clock.now_s += age_s
+    drain(courier, clock)
+    assert [name for _, name, _, _ in place.got] == [named]
+
+
+def test_late_matches_can_be_left_out(outbox):
+    place, clock = Record(), Clock()
+    courier = by_hand(outbox, place, clock, if_late="drop")
+    for frame in range(3):
+        courier.write(match(frame, 1005.0 + 100 * frame))
+    clock.now_s += 50
+    drain(courier, clock)
+    assert [frame for frame, *_ in place.got] == [1, 2]
+    state = courier.state()
+    assert (state.sent, state.late, state.waiting, state.lost, outbox.count("webhook")) == (2, 1, 0, 0, 0)
+
+
+def test_what_a_transport_finds_too_late_is_sent_again_as_late(outbox):
+    place, clock = Record(Reply("late")), Clock()
+    courier = by_hand(outbox, place, clock)
+    courier.write(match(0, 1005.0))
+    drain(courier, clock)
+    assert place.got == [(0, "late_match", True, True)]
+
+
+@pytest.mark.parametrize("clock_s", [0.0, 1000.0, 1e9])
+def test_what_an_earlier_run_left_is_late_whatever_the_clock_says(tmp_path, clock_s):
+    """After a crash and a start, with another clock, even of a match that would hold for long."""
+    outbox = Outbox(tmp_path / "o")
+    by_hand(outbox, Place()).write(match(0, 1e12))
+    by_hand(outbox, Place()).write(event(1))
+    outbox.add("webhook", "of an older version", '{"id": "of an older version", "event": "match", "frame": 2}')
+    outbox.close()
+    outbox, clock, place = Outbox(tmp_path / "o"), Clock(), Whole()
+    clock.now_s = clock_s
+    drain(by_hand(outbox, place, clock), clock)
+    assert [(values["event"], values.get("late")) for values in place.got] == [
+        ("late_match", True),
+        ("match", False),
+        ("late_match", True),
+    ]
+    outbox.close()
+
+
+def test_a_match_that_was_refused_is_late_when_it_is_tried_again(tmp_path):
+    outbox, place = Outbox(tmp_path / "o"), Record(Reply("refused", "HTTP 401"))
+    courier = by_hand(outbox, place)
+    courier.write(match(0, 1005.0))
+    assert courier.step() == 0.0
+    courier.close()
+    outbox.close()
+    outbox, place = Outbox(tmp_path / "o"), Record()
+    drain(by_hand(outbox, place), Clock())
+    assert place.got == [(0, "late_match", True, True)]
+    outbox.close()
+
+
+def test_times_are_forgotten_with_their_letters(tmp_path):
+    outbox = Outbox(tmp_path / "o", max_bytes=3000, memory=3)
+    courier = by_hand(outbox, Place(*[Reply("sent"), Reply("refused", "no")] * 20))
+    for frame in range(40):
+        courier.write(match(frame, 1e12))
+    assert len(outbox._until_s) == outbox.count("webhook") < 10
+    while courier.step() is not None:
+        pass
+    assert outbox._until_s == {}
+    outbox.close()
+
+
+@given(
+    st.binary() | st.recursive(st.none() | st.text() | st.booleans(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_a_body_that_is_no_event_is_no_match(body):
+    assert not late.is_perishable(body)
+
+
+def test_a_late_match_differs_in_two_fields():
+    line = match(3, 5.0).to_json().encode()
+    assert late.is_perishable(line)
+    assert not late.is_perishable(late.late(line))
+    assert json.loads(late.late(line)) == json.loads(line) | {"event": "late_match", "late": True}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edgeface.commands import outputs as module
 from edgeface.commands.outputs import OutputOptions, Outputs, print_states
 from edgeface.errors import ConfigError, EdgefaceError
+from edgeface.runtime.clock import steady_s
 from edgeface.runtime.events import Event, FanOut, SinkState
 from tests.test_webhook import Server
 from tests.web_server import say
@@ -28,6 +30,7 @@ NOTHING = OutputOptions(
     outbox=None,
     outbox_max_bytes=10**6,
     flush=0.05,
+    late_match="mark",
     on_match=None,
     on_event=None,
     hook_timeout=10.0,
@@ -40,8 +43,6 @@ NOTHING = OutputOptions(
 
 
 def asked(**options):
-    from dataclasses import replace
-
     return Outputs(replace(NOTHING, **options))
 
 
@@ -159,8 +160,8 @@ def test_the_table_names_what_waits_and_is_left_out_where_there_is_only_a_termin
     assert capsys.readouterr().out == ""
     print_states((SinkState("standard output", sent=9), SinkState("webhook https://a", 4, 3, 2, 1, "HTTP 503")))
     header, _, row, note = capsys.readouterr().out.splitlines()
-    assert header.split() == ["output", "done", "waiting", "refused", "lost", "last", "error"]
-    assert row.split() == ["webhook", "https://a", "4", "3", "2", "1", "HTTP", "503"]
+    assert header.split() == ["output", "done", "waiting", "refused", "lost", "late", "last", "error"]
+    assert row.split() == ["webhook", "https://a", "4", "3", "2", "1", "0", "HTTP", "503"]
     assert "the next run" in note
 
 
@@ -187,3 +188,43 @@ def test_logs_of_a_failing_run_hold_no_secret(server, tmp_path, monkeypatch, cap
         states = write(outputs)
     assert states["webhook"].refused == 2
     assert "s3cret" not in caplog.text + str(states)
+
+
+NASTY = "eve\nframe 9, track 9: match alice\x1b[2J\x9b31m\r\u202e\udc80"
+
+
+def test_no_name_can_write_a_line_of_its_own_or_command_a_terminal(tmp_path, capsys):
+    """Such a name can be in a gallery that somebody tampered with."""
+    shots = tmp_path / "shots"
+    with asked(quiet=False, events=tmp_path / "e", snapshots=shots) as outputs:
+        for sink in outputs.sinks:
+            sink.write(Event(TIME, "match", 3, 1, identity=NASTY, runner_up=NASTY, why=NASTY, score=0.5, threshold=0.4))
+        assert outputs.snapshots is not None
+        assert not list(shots.iterdir())  # names of pictures are made of times and numbers only
+    spoken = capsys.readouterr().out
+    assert spoken.count("\n") == 1
+    assert spoken.rstrip("\n").isprintable()
+    assert spoken.startswith("frame 3, track 1: match eve\\nframe 9")
+    line = (tmp_path / "e").read_bytes()
+    assert line.isascii() and line.count(b"\n") == 1
+    assert json.loads(line)["identity"] == NASTY.replace("\udc80", "\ufffd")
+
+
+def test_a_match_that_comes_late_is_sent_as_what_it_is_or_not_at_all(server, tmp_path):
+    gone = replace(Event(TIME, "match", 1, identity="alice"), valid_until=TIME, until_s=steady_s() - 1.0)
+    for policy, told in (("mark", ["late_match"]), ("drop", [])):
+        server.requests.clear()
+        out = tmp_path / policy
+        hook = f"sh -c 'echo opened >> {out}'"
+        options = {"late_match": policy, "on_match": [hook], "events": tmp_path / f"{policy}.jsonl"}
+        with asked(webhook=server.url, outbox=tmp_path / f"{policy}.db", flush=10.0, **options) as outputs:
+            fan = FanOut(outputs.sinks)
+            fan.write(gone)
+            states = fan.states()
+            outputs.finish()
+            after = {state.name.split()[0]: state for state in outputs.states(states)}
+        assert [json.loads(body)["event"] for _, _, body in server.requests] == told
+        assert (after["webhook"].sent, after["webhook"].late, after["webhook"].lost) == (len(told), 1, 0)
+        assert (after["hooks"].sent, after["hooks"].lost, out.exists()) == (0, 1, False)
+        # The record keeps what was found out, and when.
+        assert json.loads((tmp_path / f"{policy}.jsonl").read_text())["event"] == "match"

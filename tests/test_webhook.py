@@ -1,30 +1,28 @@
 """Events to a web server, with everything that a server can do wrong."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import socket
-import ssl
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.runtime.events import Event
+from edgeface.runtime.sinks import promptness, webhook
 from edgeface.runtime.sinks.courier import Courier
 from edgeface.runtime.sinks.credentials import secret
 from edgeface.runtime.sinks.outbox import Letter, Outbox
 from edgeface.runtime.sinks.webhook import Webhook, _retry_after_s, signature
-from tests.web_server import WebServer, hang_up, say
+from tests.web_server import WebServer, hang_up, say, self_signed
 
 BODY = b'{"event": "match"}'
 LETTER = Letter(1, "3f2b6c1e-0000-4000-8000-000000000001", BODY)
@@ -114,6 +112,7 @@ def test_what_a_status_means(server, hook, status, outcome):
     server.answers = [say(status, b"" if status in (204, 304) else b"token s3cret-token is wrong")]
     reply = hook.send(LETTER)
     assert reply.outcome == outcome
+    assert reply.answered == (status in (500, 599))
     if outcome != "sent":
         assert reply.why.startswith(f"HTTP {status}")
         assert "s3cret" not in reply.why
@@ -244,39 +243,72 @@ def test_redirects_to_other_servers_are_not_followed(server, hook):
     other.close()
 
 
+# --- what holds only for a while
+
+
+def test_a_match_whose_time_is_over_before_it_can_leave_is_not_sent(server):
+    now_s = iter([100.0, 103.0, 105.0, 105.0])
+    hook = Webhook(server.url, steady=lambda: next(now_s))
+    letters = [Letter(number, "id", BODY, 105.0) for number in range(4)]
+    assert [hook.send(letter).outcome for letter in letters] == ["sent", "sent", "late", "late"]
+    hook.close()
+    assert len(server.requests) == 2
+
+
+def test_its_age_counts_once_the_connection_is_there(server):
+    """To look up a name and to connect may take longer than a match holds."""
+    now_s = [100.0]
+
+    class Slow(Webhook):
+        def _connect(self):
+            now_s[0] += 7.0
+            return super()._connect()
+
+    hook = Slow(server.url, steady=lambda: now_s[0])
+    assert hook.send(Letter(1, "id", BODY, 105.0)).outcome == "late"
+    assert hook.send(Letter(1, "id", BODY)).outcome == "sent"  # over the same connection
+    hook.close()
+    assert (len(server.requests), server.connections) == (1, 1)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
+def test_the_kernel_does_not_deliver_what_is_given_up(monkeypatch):
+    """Neither while the connection is open, which it then ends by itself, nor after it was closed."""
+    body, now_s, patience, received = b"x" * 100_000, [100.0], [], [0, 0]
+
+    def spy(connection, seconds):
+        promptness.limit_delivery(connection, seconds)
+        patience.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # all of it waits in the kernel
+
+    monkeypatch.setattr(webhook, "limit_delivery", spy)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # as a network that takes no more
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        hook = Webhook(url, timeout_s=0.2, steady=lambda: now_s[0])
+        for row, until_s in enumerate((104.5, None)):
+            assert hook.send(Letter(1, "id", body, until_s)).outcome == "again"
+            there, _ = listening.accept()
+            with there, contextlib.suppress(ConnectionError):
+                there.settimeout(5)
+                while data := there.recv(65536):
+                    received[row] += len(data)
+    assert patience == [4500, 0]
+    assert max(received) < len(body) / 2
+
+
 # --- TLS
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for localhost that nobody knows, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_certificates_are_verified(server, certificate, monkeypatch):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
+    server.speak_tls(certificate)
     url = f"https://localhost:{server.port}/hook"
 
     reply = Webhook(url, token="s3cret").send(LETTER)

@@ -65,6 +65,7 @@ def calibrate_command(
     from edgeface.errors import ConfigError
     from edgeface.export.people import gather_people
     from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
+    from edgeface.files import readable_name
     from edgeface.runtime.bundle import open_bundle
     from edgeface.runtime.deciding.gate import bundle_gate
     from edgeface.runtime.embedder import bundle_embedder
@@ -77,7 +78,7 @@ def calibrate_command(
         refuse_loose(detector, require_key or ())
     opened = open_bundle(bundle, require_keys=require_key or ())
     rates = console.rates(fmr) if fmr is not None else _rates(opened)
-    label = name or Path(data).name
+    label = readable_name(name or Path(data).name)
     faces = open_faces(data, split=split)
     check_people(len(faces.identities) - len(set(without or ())), rates, label)
     with console.progress("reading pictures", quiet or as_json) as advance:
@@ -143,8 +144,11 @@ def _warn(bundle: "Bundle", people: "People", result: "Recalibration", written: 
     if len(result.suspects) > SHOWN:
         console.say(f"warning: and {len(result.suspects) - SHOWN} more such pairs; --json lists all")
     if people.skipped:
+        from edgeface.image_kinds import describe_kinds
+
         reasons = "; ".join(console.printable(skipped.reason) for skipped in people.skipped[:SHOWN])
-        console.say(f"note: {len(people.skipped)} pictures were left out: {reasons}")
+        kinds = describe_kinds(skipped.kind for skipped in people.skipped)
+        console.say(f"note: {len(people.skipped)} pictures were left out ({kinds}): {reasons}")
     if bundle.signed_by is not None:
         console.say(
             f"note: the signature does not hold for new thresholds, so {written} has none; sign it again: "
@@ -160,7 +164,9 @@ def _facts(bundle: "Bundle", people: "People", result: "Recalibration", written:
         "before": [_effect_facts(effect) for effect in result.before],
         "thresholds": [_effect_facts(effect) for effect in result.after],
         "suspects": [{"names": [s.first, s.second], "score": s.score} for s in result.suspects],
-        "skipped": [{"picture": skipped.key, "why": skipped.reason} for skipped in people.skipped],
+        "skipped": [
+            {"picture": skipped.key, "why": skipped.reason, "kind": skipped.kind} for skipped in people.skipped
+        ],
         "must_be_signed_again": bundle.signed_by is not None,
     }
 

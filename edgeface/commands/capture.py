@@ -18,7 +18,10 @@ Size = Annotated[
     ),
 ]
 Fps = Annotated[
-    float | None, typer.Option("--fps", help="Ask the camera for so many frames a second.", rich_help_panel=_PANEL)
+    float | None,
+    typer.Option(
+        "--fps", help="Ask the camera for so many frames a second, or so often for a picture.", rich_help_panel=_PANEL
+    ),
 ]
 Rotate = Annotated[int, typer.Option(help="Turn the picture clockwise: 0, 90, 180 or 270.", rich_help_panel=_PANEL)]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Swap left and right.", rich_help_panel=_PANEL)]
@@ -57,6 +60,15 @@ MinFps = Annotated[
     typer.Option(min=0.0, help="Tell when there are fewer frames a second for 5 s; 0: never.", rich_help_panel=_PANEL),
 ]
 
+AnyCertificate = Annotated[
+    bool,
+    typer.Option(
+        "--any-certificate",
+        help="Take https:// pictures whoever signed the camera's certificate: others in the network could give theirs.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 
 def live_settings(
     *,
@@ -67,6 +79,7 @@ def live_settings(
     read_timeout: float,
     frozen_after: float,
     min_fps: float,
+    any_certificate: bool = False,
 ) -> "LiveSettings":
     """Return what these options ask for; ConfigError if they cannot be used."""
     from edgeface.runtime.cameras.live_settings import LiveSettings
@@ -79,6 +92,7 @@ def live_settings(
         give_up_after_s=max_away,
         wait_at_start=wait_for_camera,
         watch=WatchSettings(frozen_after_s=frozen_after, min_fps=min_fps),
+        any_certificate=any_certificate,
     )
 
 

@@ -1,5 +1,6 @@
 """What commands print: results to stdout, everything else to stderr."""
 
+import codecs
 import json
 import sys
 import textwrap
@@ -27,7 +28,8 @@ class Advance(Protocol):
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print one JSON object as one line on stdout. Values that are not finite become null."""
-    typer.echo(json.dumps(_finite(facts), ensure_ascii=False, allow_nan=False, default=str))
+    is_utf8 = sys.stdout is None or codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    typer.echo(json.dumps(_finite(facts), ensure_ascii=not is_utf8, allow_nan=False, default=str))
 
 
 def say(text: str, quiet: bool = False) -> None:
@@ -46,7 +48,12 @@ def table(rows: list[list[str]], header: list[str]) -> None:
 
 def complain(error: Exception) -> None:
     """Print an error that a user can mend, as one line on stderr."""
-    say(f"error: {printable(' '.join(str(error).split()))}")
+    say(f"error: {one_line(str(error))}")
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal shows as it is."""
+    return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:
@@ -71,11 +78,11 @@ def progress(title: str, quiet: bool = False) -> Iterator[Advance]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=None, note="")

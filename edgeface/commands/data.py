@@ -1,6 +1,7 @@
 """`edgeface data`: look at faces, cut them out of photographs, pack them into shards."""
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,7 @@ def _findings(report: "CheckReport") -> list[list[str]]:
         ["pictures that can be read", str(report.pictures), ""],
         ["identities", str(report.identities), f"{report.unlabelled} pictures without one" * bool(report.unlabelled)],
         row("unreadable, missing or empty", [skipped.reason for skipped in report.unreadable]),
+        *_kind_rows(report.unreadable),
         row("groups of the same picture", [" = ".join(copies.keys[:3]) for copies in report.duplicates]),
         row("  of these under two names", [" = ".join(copies.identities[:3]) for copies in report.mislabelled]),
         row("identities with one picture", list(report.single)),
@@ -92,6 +94,14 @@ def _findings(report: "CheckReport") -> list[list[str]]:
             ],
         ]
     return rows
+
+
+def _kind_rows(skipped: "Sequence[Skipped]") -> list[list[str]]:
+    """Make a row of each kind of picture that was left out, with what to do about it."""
+    from edgeface.image_kinds import ADVICE
+
+    counts = Counter(one.kind for one in skipped)
+    return [[f"  {kind}", str(count), ADVICE.get(kind, "")] for kind, count in counts.most_common()]
 
 
 def data_align_command(
@@ -145,6 +155,7 @@ def data_align_command(
         ["several faces, one taken", str(report.several), ""],
         ["no face found", str(len(report.no_face)), ", ".join(report.no_face[:LISTED])],
         ["unreadable", str(len(report.unreadable)), ", ".join(s.key for s in report.unreadable[:LISTED])],
+        *_kind_rows(report.unreadable),
         *(
             [f"  {name}", f"{middle:g}", f"median; 90 % lie between {low:g} and {high:g}"]
             for name, (low, middle, high) in report.quality.items()
@@ -237,7 +248,9 @@ def data_teach_command(
 
 def _say_unreadable(skipped: "Sequence[Skipped]") -> None:
     if skipped:
-        console.say(f"left out {len(skipped)} pictures; the first: {skipped[0].reason}")
+        from edgeface.data.faceset import left_out
+
+        console.say(console.printable(f"left out {len(skipped)} pictures: {left_out(skipped)}"))
 
 
 def _detector_file(name: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeface.commands import capture as cam
 from edgeface.commands import console
 from edgeface.commands import options as opt
 
@@ -24,6 +25,7 @@ def enroll_command(
     source: Annotated[
         str | None, typer.Option(help="Or from this: video file, picture folder, /dev/videoN, rtsp:// or http://.")
     ] = None,
+    any_certificate: cam.AnyCertificate = False,
     shots: Annotated[int, typer.Option(min=1, max=20, help="Pictures to take from the camera or source.")] = 5,
     angles: Annotated[
         int, typer.Option(min=1, max=5, help="Of frontal, left, right, up and down, so many should be shown; 1: any.")
@@ -39,7 +41,7 @@ def enroll_command(
     require_key: opt.RequireKey = None,
     largest: Annotated[bool, typer.Option(help="With several faces in a picture, take the largest.")] = False,
     show: Annotated[
-        bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
+        bool | None, typer.Option("--show/--headless", help="Show a window [default: if there is a display].")
     ] = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -68,7 +70,7 @@ def enroll_command(
     if [bool(image), camera is not None, source is not None].count(True) != 1:
         raise ConfigError("give pictures with --image FILE (several times), or a camera with --camera N, or --source")
     if show and not has_display():
-        raise ConfigError("--window needs a display and there is none; leave it out to read what to do")
+        raise ConfigError("--show needs a display and there is none; leave it out to read what to do")
     name, key = clean_name(name), console.gallery_key(gallery_key)
     recognizer = open_recognizer(
         bundle,
@@ -85,7 +87,8 @@ def enroll_command(
             portraits = file_portraits(recognizer, image, largest=largest, force=force)
         else:
             spec = source if source is not None else f"camera:{camera}"
-            frames = stack.enter_context(open_frames(spec, live=LiveSettings(reconnect=False)))
+            live = LiveSettings(reconnect=False, any_certificate=any_certificate)
+            frames = stack.enter_context(open_frames(spec, live=live))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
             coach = Coach(CoachSettings(shots, angles, recognizer.gate.enrol, min_cosine=same))
             shown = show or (show is None and frames.live and has_display())

@@ -50,6 +50,8 @@ def eval_command(
     scale: opt.Scale = None,
     input_affine: opt.InputAffine = None,
     output_transform: opt.OutputTransform = None,
+    output: opt.EmbeddingOutput = None,
+    set_input: opt.SetInput = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -92,11 +94,12 @@ def eval_command(
         detection.evaluate(model, data, split or "val", max_side, against, as_json=as_json, quiet=quiet)
         return
     opt.refuse_foreign(context, task, opt.all_but(context, "max_side"))
-    from edgeface.commands.labelled import foreign_preprocessing, open_named, open_plan
+    from edgeface.commands.labelled import foreign_choices, foreign_preprocessing, open_named, open_plan
     from edgeface.errors import ConfigError
     from edgeface.evaluation.assessment import assess
     from edgeface.evaluation.facts import to_json
     from edgeface.evaluation.report import make_folder, write_report
+    from edgeface.files import readable_name
 
     if data is None:
         raise ConfigError("eval needs faces to measure on: give --data FOLDER")
@@ -109,13 +112,15 @@ def eval_command(
     if out:
         make_folder(out)
     preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
-    opened = open_named(model, preprocessing, precision=precision, provider=provider, threads=threads)
+    choices = foreign_choices(output, set_input)
+    opened = open_named(model, preprocessing, choices, precision=precision, provider=provider, threads=threads)
     other = None
     if against is not None or against_precision is not None or against_provider is not None:
         chosen = against or model
         other = open_named(
             chosen,
             preprocessing if against is None or chosen.suffix == ".onnx" else None,
+            choices,
             precision=against_precision or ("auto" if against else precision),
             provider=against_provider or provider,
             threads=threads,
@@ -140,7 +145,7 @@ def eval_command(
 
         plot_reports(plot, {measured.precision: measured.report}, f"{measured.model} on {plan.protocol}")
     if out:
-        facts["files"] = [str(path) for path in write_report(out, measured, facts)]
+        facts["files"] = [readable_name(str(path)) for path in write_report(out, measured, facts)]
     if as_json:
         console.print_json(facts)
         return

@@ -35,7 +35,8 @@ def export_command(
     min_cosine: Annotated[
         float | None,
         typer.Option(
-            help="Of each int8 embedding to the original, on held-out faces [default: 0.98, without --max-drop]."
+            help="Of each int8 embedding to the original, on held-out faces, on a scale on which two different faces "
+            "have 0: where they have a cosine of 0.9, 0.98 asks for 0.998 [default: 0.98, without --max-drop]."
         ),
     ] = None,
     max_drop: Annotated[
@@ -81,6 +82,8 @@ def export_command(
     scale: opt.Scale = None,
     input_affine: opt.InputAffine = None,
     output_transform: opt.OutputTransform = None,
+    output: opt.EmbeddingOutput = None,
+    set_input: opt.SetInput = None,
     weights_licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
     data_licence: Annotated[str, typer.Option(help="Licence of the training data.")] = "not stated",
     fact: Annotated[
@@ -96,6 +99,9 @@ def export_command(
     int8 is checked against fp32 on the val split of --data, or of --calibration.
 
     Accuracy and thresholds are measured on --data; without it, on the labelled people of --calibration.
+
+    A foreign network comes in as it is: weights in files beside it, old opsets, other types, a fixed number of faces,
+    int8. What is changed for that is said, and the result is compared with the original.
 
     Examples:
 
@@ -146,13 +152,16 @@ def export_command(
         detection.export(asked, as_json=as_json, quiet=quiet)
         return
     opt.refuse_foreign(context, "embed", opt.all_but(context, "max_side", "min_score"))
-    from edgeface.commands.labelled import foreign_preprocessing, open_pairs
+    from edgeface.commands.labelled import foreign_choices, foreign_preprocessing, open_pairs
     from edgeface.data import make_pairs, open_faces
+    from edgeface.data.faceset import left_out
     from edgeface.errors import ConfigError, DataError
+    from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.files import readable_name
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
     from edgeface.runtime.detection.detector import open_detector
@@ -162,7 +171,7 @@ def export_command(
     rates = console.rates(fmr)
     facts = _facts(fact or ())
     settings = ExportSettings(
-        name=name or out.name.removesuffix(".bundle"),
+        name=readable_name(name or out.name.removesuffix(".bundle")),
         precisions=console.comma_list(precision),
         target=target,
         method=calibration_method,
@@ -186,12 +195,17 @@ def export_command(
         console.say(text, quiet or as_json)
 
     faces = open_faces(calibration, split=calibration_split)
+    source = readable_name(Path(calibration).name)
+    if faces.skipped:
+        step(f"left out of {calibration}: {left_out(faces.skipped)}")
     labelled = None
     if data is not None:
         labelled = LabelledPairs(*open_pairs(data, pairs, split))
+        if labelled.faces.skipped:
+            step(f"left out of {data}: {left_out(labelled.faces.skipped)}")
     else:
         try:
-            labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {Path(calibration).name}")
+            labelled = LabelledPairs(faces, make_pairs(faces), f"labelled people of {source}")
         except DataError as error:
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
@@ -199,14 +213,16 @@ def export_command(
         preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
         if preprocessing is None:
             raise ConfigError("--onnx needs --input-layout, --channel-order, --mean and --scale; nothing is guessed")
-        network = foreign_network(onnx, preprocessing, opset)
+        network = foreign_network(onnx, preprocessing, opset, foreign_choices(output, set_input) or NOTHING_SAID)
     else:
         assert model is not None
         network = checkpoint_network(model, opset)
+    for remark in network.remarks:
+        step(remark)
     drawn = draw_faces(faces, calibration_images, seed)
     check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
     step(f"calibration: {drawn}")
-    origin = f"{Path(calibration).name}: {drawn}"
+    origin = f"{source}: {drawn}"
     if known := sorted(facts.keys() & network.origin.keys()):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     network = replace(network, origin=network.origin | facts)

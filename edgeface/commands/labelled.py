@@ -1,9 +1,11 @@
 """From the options that name data to pairs and what else to measure; from those that name a model to the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeface.errors import ConfigError
+from edgeface.files import readable_name
 
 if TYPE_CHECKING:
     from edgeface.data.faceset import FaceSet
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from edgeface.evaluation.assessment import Plan
     from edgeface.evaluation.models import OpenModel
     from edgeface.export.foreign import Preprocessing
+    from edgeface.export.importing.foreign_model import Choices
 
 
 def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceSet, Pairs, str]":
@@ -24,13 +27,13 @@ def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceS
     if Path(data).suffix == ".bin" and pairs is None:
         if split is not None:
             raise ConfigError(f"{data} is a verification file, which has no splits; leave out --split {split}")
-        return *open_bin(Path(data).expanduser()), Path(data).stem
+        return *open_bin(Path(data).expanduser()), readable_name(Path(data).stem)
     faces = open_faces(data, split=split)
     folder = Path(data) if Path(data).is_dir() else Path(data).parent
     if pairs is None and split is None and (folder / "pairs.txt").is_file():
         pairs = folder / "pairs.txt"
     if pairs is not None:
-        return faces, read_lfw_pairs(pairs, faces), "lfw" if pairs.name == "pairs.txt" else pairs.stem
+        return faces, read_lfw_pairs(pairs, faces), "lfw" if pairs.name == "pairs.txt" else readable_name(pairs.stem)
     return faces, make_pairs(faces), "drawn from identities" + (f", split {split}" if split else "")
 
 
@@ -66,7 +69,7 @@ def open_plan(
         if pairs is not None:
             raise ConfigError("--pairs are of faces and --template-pairs of templates; give one of them")
         items = read_templates(templates, open_faces(data, split=split))
-        compared, protocol = read_template_pairs(template_pairs, items), template_pairs.stem
+        compared, protocol = read_template_pairs(template_pairs, items), readable_name(template_pairs.stem)
     else:
         faces, compared, protocol = open_pairs(data, pairs, split)
         items = face_items(faces)
@@ -86,7 +89,13 @@ def open_plan(
 
 
 def open_named(
-    model: Path, preprocessing: "Preprocessing | None", *, precision: str, provider: str, threads: int
+    model: Path,
+    preprocessing: "Preprocessing | None",
+    choices: "Choices | None" = None,
+    *,
+    precision: str,
+    provider: str,
+    threads: int,
 ) -> "OpenModel":
     """Open a model, or a foreign ONNX network if preprocessing is given.
 
@@ -96,13 +105,38 @@ def open_named(
     from edgeface.evaluation.models import OpenModel, open_model
 
     if preprocessing is None:
+        if choices is not None:
+            raise ConfigError("--output and --set-input are for foreign networks; say what preprocessing it needs, too")
         return open_model(model, precision=precision, provider=provider, threads=threads)
+    from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.sources import ForeignEmbedder
     from edgeface.runtime.signature import refuse_loose
 
     refuse_loose(model)
-    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads)
-    return OpenModel(foreign, str(model), "as stored", foreign.provider)
+    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads, choices=choices or NOTHING_SAID)
+    return OpenModel(foreign, readable_name(str(model)), "as stored", foreign.provider)
+
+
+def foreign_choices(output: str | None, set_inputs: Sequence[str] | None) -> "Choices | None":
+    """Return what was said of a foreign network besides its preprocessing, None if nothing was.
+
+    Raises:
+        ConfigError: a constant input is not of the form NAME=NUMBER.
+    """
+    if output is None and not set_inputs:
+        return None
+    from edgeface.export.importing.foreign_model import Choices
+
+    constants = {}
+    for text in set_inputs or ():
+        name, _, number = text.rpartition("=")
+        try:
+            constants[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"--set-input is of the form NAME=NUMBER, such as is_train=0; got {text!r}")
+    return Choices(output, constants)
 
 
 def foreign_preprocessing(

@@ -109,6 +109,22 @@ InputAffine = Annotated[
         "from pixels of the crop to its own."
     ),
 ]
+EmbeddingOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        help="Of a foreign ONNX network: the tensor that is the embedding, if several could be it, or one before a loss "
+        "head.",
+    ),
+]
+SetInput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-input",
+        help="Of a foreign ONNX network: 'NAME=NUMBER' for an input besides the picture that is the same for every "
+        "face; repeatable.",
+    ),
+]
 OutputTransform = Annotated[
     Path | None,
     typer.Option(

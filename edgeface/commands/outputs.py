@@ -69,6 +69,23 @@ OutboxMaxBytes = Annotated[
 Flush = Annotated[
     float, typer.Option(min=0.0, help="Seconds to go on delivering at the end of a run.", rich_help_panel=_PANEL)
 ]
+MaxAge = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=86400.0,
+        help="Seconds that a match holds: valid_until in its event. Later, nobody is told of it as a match, and no "
+        "command runs for it; 0: for ever.",
+        rich_help_panel=_PANEL,
+    ),
+]
+LateMatch = Annotated[
+    Literal["mark", "drop"],
+    typer.Option(
+        help="To webhook and MQTT, a match that comes later goes as late_match (mark) or not at all (drop).",
+        rich_help_panel=_PANEL,
+    ),
+]
 OnMatch = Annotated[
     list[str] | None,
     typer.Option(help="Run a command, without a shell, when somebody is recognised.", rich_help_panel=_PANEL),
@@ -115,6 +132,7 @@ class OutputOptions:
     outbox: Path | None
     outbox_max_bytes: int
     flush: float
+    late_match: Literal["mark", "drop"]
     on_match: list[str] | None
     on_event: list[str] | None
     hook_timeout: float
@@ -242,7 +260,7 @@ class Outputs:
         outbox = Outbox(self._options.outbox or _default_outbox(), max_bytes=self._options.outbox_max_bytes)
         stack.callback(outbox.close)
         for transport in transports:
-            courier = Courier(outbox, transport)
+            courier = Courier(outbox, transport, if_late=self._options.late_match)
             stack.callback(courier.close)
             self._couriers.append(courier)
         self.sinks += self._couriers
@@ -282,8 +300,9 @@ def print_states(states: "tuple[SinkState, ...]") -> None:
     shown = [state for state in states if state.name != "standard output" or state.lost]
     if not shown:
         return
-    rows = [[s.name, str(s.sent), str(s.waiting), str(s.refused), str(s.lost), s.error or ""] for s in shown]
-    console.table(rows, ["output", "done", "waiting", "refused", "lost", "last error"])
+    counts = [[s.name, str(s.sent), str(s.waiting), str(s.refused), str(s.lost), str(s.late)] for s in shown]
+    rows = [[*row, s.error or ""] for row, s in zip(counts, shown, strict=True)]
+    console.table(rows, ["output", "done", "waiting", "refused", "lost", "late", "last error"])
     if any(state.waiting for state in shown):
         typer.echo("what waits is in the outbox; the next run with the same kind of output goes on with it")
 
@@ -302,4 +321,4 @@ def _spoken(event: "Event") -> str | None:
     parts = [f"frame {event.frame}"] if event.frame is not None else []
     parts += [f"track {event.track}"] if event.track is not None else []
     score = f" ({event.score:.3f}, threshold {event.threshold:.3f})" if event.score is not None else ""
-    return f"{', '.join(parts)}: {what}{score}" + (f": {event.why}" if event.why else "")
+    return console.printable(f"{', '.join(parts)}: {what}{score}" + (f": {event.why}" if event.why else ""))

@@ -10,6 +10,8 @@ from edgeface.commands import options as opt
 from edgeface.commands import outputs as out
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeface.runtime.summary import Summary
 
 
@@ -54,7 +56,7 @@ def run_command(
     detect_size: watching.DetectSize = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     show: Annotated[
-        bool | None, typer.Option("--window/--headless", help="Show a window [default: if there is a display].")
+        bool | None, typer.Option("--show/--headless", help="Show a window [default: if there is a display].")
     ] = None,
     size: cam.Size = None,
     fps: cam.Fps = None,
@@ -68,6 +70,7 @@ def run_command(
     read_timeout: cam.ReadTimeout = 5.0,
     frozen_after: cam.FrozenAfter = 30.0,
     min_fps: cam.MinFps = 0.0,
+    any_certificate: cam.AnyCertificate = False,
     record: out.Record = None,
     record_minutes: out.RecordMinutes = None,
     events: out.Events = None,
@@ -82,6 +85,8 @@ def run_command(
     outbox: out.OutboxPath = None,
     outbox_max_bytes: out.OutboxMaxBytes = 64_000_000,
     flush: out.Flush = 5.0,
+    max_age: out.MaxAge = 5.0,
+    late_match: out.LateMatch = "mark",
     snapshots: out.SnapshotFolder = None,
     snapshots_keep: out.SnapshotsKeep = 100,
     snapshots_of: out.SnapshotsOf = "face",
@@ -91,6 +96,8 @@ def run_command(
     quiet: opt.Quiet = False,
 ) -> None:
     """Recognise people in a camera, video, folder or stream, until it ends or Ctrl-C.
+
+    It may start before anybody is enrolled: everybody is unknown then, and people are taken up as they come.
 
     Examples:
 
@@ -105,11 +112,12 @@ def run_command(
 
     from edgeface.commands.providers import chosen
     from edgeface.commands.signals import stop_on_signals
-    from edgeface.errors import ConfigError, GalleryError
+    from edgeface.errors import ConfigError
     from edgeface.runtime.cameras.capture import open_frames
     from edgeface.runtime.deciding.attention import AttentionSettings
     from edgeface.runtime.deciding.limits import OperatingThreshold
-    from edgeface.runtime.gallery.gallery import Gallery, clean_name
+    from edgeface.runtime.gallery.awaited import AwaitedGallery
+    from edgeface.runtime.gallery.people import clean_name
     from edgeface.runtime.loop import RunSettings, run
     from edgeface.runtime.recognizer import open_recognizer
     from edgeface.runtime.showing.display import Window, has_display
@@ -117,7 +125,7 @@ def run_command(
     if (camera is None) == (source is None):
         raise ConfigError("give either a camera with --camera N or another source with --source")
     if show and not has_display():
-        raise ConfigError("--window needs a display and there is none; leave it out to run headless")
+        raise ConfigError("--show needs a display and there is none; leave it out to run headless")
     live = cam.live_settings(
         reconnect=reconnect,
         max_away=max_away,
@@ -126,6 +134,7 @@ def run_command(
         read_timeout=read_timeout,
         frozen_after=frozen_after,
         min_fps=min_fps,
+        any_certificate=any_certificate,
     )
     asked, view = cam.asked_of_camera(size, fps), cam.view_of_camera(rotate, mirror, crop)
     choice = chosen(
@@ -155,9 +164,9 @@ def run_command(
     with ExitStack() as stack:
         path = gallery or console.default_gallery()
         space, dimension = recognizer.embedder.space, recognizer.embedder.dimension
-        people = stack.enter_context(Gallery(path, space, dimension, key=console.gallery_key(gallery_key)))
-        if not people.list():
-            raise GalleryError(f"gallery {path} is empty; enrol somebody first: edgeface enroll NAME --image FILE")
+        people = stack.enter_context(AwaitedGallery(path, space, dimension, key=console.gallery_key(gallery_key)))
+        if not people.precisions():
+            console.say(_how_to_enrol(path, name, is_default=gallery is None))
 
         rule = watching.rule_for(decision, votes, recognizer.limits, people.precisions(name))
 
@@ -181,6 +190,7 @@ def run_command(
                     outbox=outbox,
                     outbox_max_bytes=outbox_max_bytes,
                     flush=flush,
+                    late_match=late_match,
                     on_match=on_match,
                     on_event=on_event,
                     hook_timeout=hook_timeout,
@@ -219,6 +229,7 @@ def run_command(
             attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
             stills=frames.stills,
+            max_age_s=max_age or None,
         )
         summary = run(
             frames,
@@ -243,6 +254,18 @@ def run_command(
         _print_summary(summary, recognizer.precision)
     if summary.error is not None:
         raise summary.error
+
+
+def _how_to_enrol(path: "Path", claim: str | None, *, is_default: bool) -> str:
+    """Return what to do about a gallery without people; the run goes on all the same."""
+    import shlex
+
+    who = "NAME" if claim is None else shlex.quote(claim)
+    where = "" if is_default else f" --gallery {shlex.quote(str(path))}"
+    return console.printable(
+        f"nobody is enrolled in {path} yet, so everybody is unknown; enrol somebody, also while this runs: "
+        f"edgeface enroll {who} --image FILE{where}"
+    )
 
 
 def _print_summary(summary: "Summary", precision: str) -> None:

@@ -1,12 +1,15 @@
 """`edgeface verify`: are these two pictures one person?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from edgeface.commands import console
 from edgeface.commands import options as opt
+
+TWO_PEOPLE: Final = 3
+"""Exit code for two people; 0 is for one, 1 for an error, 2 for a wrong option."""
 
 
 def verify_command(
@@ -26,12 +29,15 @@ def verify_command(
 ) -> None:
     """Say whether two pictures show the same person: 1:1, with the score and the threshold.
 
-    Example: edgeface verify a.jpg b.jpg --bundle my.bundle
+    For scripts: the exit code is 0 for the same person, 3 for two people, 1 where an error leaves it open.
+
+    Example: edgeface verify a.jpg b.jpg --bundle my.bundle && echo "come in"
     """
-    from edgeface.images import read_image
+    from edgeface.files import readable_name
+    from edgeface.images import read_photograph
     from edgeface.runtime.recognizer import open_recognizer
 
-    images = [read_image(path) for path in (first, second)]
+    images = [read_photograph(path).image for path in (first, second)]
     recognizer = open_recognizer(
         bundle,
         precision=precision,
@@ -43,7 +49,7 @@ def verify_command(
         require_keys=require_key or (),
     )
     one, two = (
-        recognizer.embed_one(image, str(path), largest=largest)
+        recognizer.embed_one(image, readable_name(str(path)), largest=largest)
         for image, path in zip(images, (first, second), strict=True)
     )
     score = float(one @ two)
@@ -61,9 +67,11 @@ def verify_command(
                 "why": why,
             }
         )
-        return
-    rate = f"for a false match rate of {limit.fmr:g}" if limit.fmr else "as given"
-    typer.echo(
-        f"{'same person' if same else 'two people'}: cosine {score:.4f}, threshold {limit.cosine:.4f} ({rate}, "
-        f"{recognizer.precision})"
-    )
+    else:
+        rate = f"for a false match rate of {limit.fmr:g}" if limit.fmr else "as given"
+        typer.echo(
+            f"{'same person' if same else 'two people'}: cosine {score:.4f}, threshold {limit.cosine:.4f} ({rate}, "
+            f"{recognizer.precision})"
+        )
+    if not same:
+        raise typer.Exit(TWO_PEOPLE)

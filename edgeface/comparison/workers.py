@@ -12,6 +12,7 @@ from typing import Final
 import cv2
 import torch
 
+from edgeface.children import deaf_children
 from edgeface.comparison.jobs import Job, Value
 from edgeface.comparison.people import People
 from edgeface.errors import EdgefaceError, TrainingError
@@ -57,7 +58,8 @@ def finish(
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start, (people,))
     try:
-        waiting: dict[Future[Value | str], Job] = {pool.submit(_work, job): job for job in jobs}
+        with deaf_children():
+            waiting: dict[Future[Value | str], Job] = {pool.submit(_work, job): job for job in jobs}
         while waiting:
             if stop():
                 raise Stopped
@@ -91,7 +93,7 @@ def one_thread() -> Iterator[None]:
 
 def _start(people: People) -> None:
     global _people
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where a blocked signal is not inherited, this must do
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _people = people

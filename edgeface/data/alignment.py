@@ -152,17 +152,19 @@ def _align_one(
 ) -> dict[str, Any]:
     """Make one crop; returns the rest of its line in the journal."""
     try:
-        image = photographs.picture(index)
+        photograph = photographs.photograph(index)
+        image = photograph.image
         found = detector.detect(image)
-        boxes, scores = np.asarray(found.boxes, np.float64), np.asarray(found.scores)
+        # In pixels of the file, also where it was decoded at reduced size.
+        boxes, scores = np.asarray(found.boxes, np.float64) * photograph.reduction, np.asarray(found.scores)
         usable = np.flatnonzero((scores >= settings.min_score) & (boxes[:, 2:].min(axis=1) >= settings.min_size_px))
         if not len(usable):
             return {"faces": 0}
-        value = CHOICES[settings.choice](boxes[usable], image.shape[1], image.shape[0])
+        value = CHOICES[settings.choice](boxes[usable], *photograph.size_wh)
         best = int(usable[int(np.argmax(value))])
         crop = align(image, found.landmarks[best])
     except EdgefaceError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "kind": error.kind}
     write_bytes(out / file, encode_image(crop, settings.suffix, settings.quality))
     quality = measure(crop, found.boxes[best], found.landmarks[best]) if measure else {}
     return {
@@ -212,6 +214,9 @@ def _report(lines: list[dict[str, Any]], skipped: tuple[Skipped, ...]) -> AlignR
         kept=sum(bool(line.get("kept")) for line in crops),
         several=sum(line["faces"] > 1 for line in crops),
         no_face=tuple(line["key"] for line in lines if line.get("faces") == 0),
-        unreadable=(*skipped, *(Skipped(line["key"], line["error"]) for line in lines if "error" in line)),
+        unreadable=(
+            *skipped,
+            *(Skipped(line["key"], line["error"], line.get("kind", "")) for line in lines if "error" in line),
+        ),
         quality={name: (low, middle, high) for name, (low, middle, high) in spread.items()},
     )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.data.duplicates import Fingerprints, fingerprint, same_pictures
-from edgeface.data.faceset import FaceSet, Skipped
+from edgeface.data.faceset import FaceSet, Skipped, left_out
 from edgeface.data.finder import FaceFinder
 from edgeface.data.parallel import in_order
 from edgeface.errors import DataError, EdgefaceError
@@ -145,9 +145,7 @@ def check_faces(
     shapes, prints, unreadable = _read_all(faces, workers, told)
     good = [index for index, shape in enumerate(shapes) if shape is not None]
     if not good:
-        raise DataError(
-            f"none of the {len(faces)} pictures in {faces.name} can be read; the first: {unreadable[0].reason}"
-        )
+        raise DataError(f"none of the {len(faces)} pictures in {faces.name} can be read: {left_out(unreadable)}")
     overlap = None
     if against is not None:
         overlap = _overlap(faces, prints, good, against, workers, lambda done: told(len(faces) + done))
@@ -174,20 +172,20 @@ def _read_all(
 ) -> tuple[list[tuple[int, int] | None], Fingerprints, list[Skipped]]:
     """Return the (width, height) of each picture, the fingerprints of those that can be read, and the others."""
 
-    def look(index: int) -> tuple[tuple[int, int], tuple[np.uint64, npt.NDArray[np.uint8]]] | str:
+    def look(index: int) -> tuple[tuple[int, int], tuple[np.uint64, npt.NDArray[np.uint8]]] | Skipped:
         try:
-            image = faces.picture(index)
+            photograph = faces.photograph(index)
         except EdgefaceError as error:
-            return str(error)
-        return (image.shape[1], image.shape[0]), fingerprint(image)
+            return Skipped(faces.samples[index].key, str(error), error.kind)
+        return photograph.size_wh, fingerprint(photograph.image)
 
     shapes: list[tuple[int, int] | None] = []
     prints = []
     bad = []
     for index, seen in enumerate(in_order(look, len(faces), workers)):
-        if isinstance(seen, str):
+        if isinstance(seen, Skipped):
             shapes.append(None)
-            bad.append(Skipped(faces.samples[index].key, seen))
+            bad.append(seen)
         else:
             shapes.append(seen[0])
             prints.append(seen[1])

@@ -1,6 +1,7 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
 import json
+import logging
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.errors import DataError
+from edgeface.data.faceset import Skipped, left_out
+from edgeface.data.parallel import in_order
+from edgeface.data.usable import check_share
+from edgeface.errors import DataError, ImageError
 from edgeface.images import decode_image
+
+log = logging.getLogger(__name__)
 
 LABELS: Final = "detect.jsonl"
 SURE_SCORE: Final = 0.6
@@ -151,7 +157,7 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
         split: `train` or `val`.
 
     Raises:
-        DataError: a file is missing or malformed, or the part is empty.
+        DataError: a file is missing or malformed, the part is empty, or too many of its pictures cannot be read.
     """
     labels, archive = folder / LABELS, folder / f"detect-{split}.tar"
     for path in (labels, archive):
@@ -175,7 +181,28 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
         raise DataError(f"{archive} lacks {len(missing)} of {len(records)} pictures, the first is {missing[0]}")
     if not records:
         raise DataError(f"{labels} lists no picture of the part {split!r}")
-    return DetectionSet(records, files)
+    return _without_broken(DetectionSet(records, files), records, files, str(archive))
+
+
+def _without_broken(
+    every: DetectionSet, records: list[dict[str, Any]], files: dict[str, bytes], name: str
+) -> DetectionSet:
+    """Leave out pictures that cannot be read, and tell; reading each once keeps training from ending at one."""
+
+    def fault(index: int) -> Skipped | None:
+        try:
+            decode_image(files[records[index]["file"]], records[index]["file"])
+        except ImageError as error:
+            return Skipped(records[index]["file"], str(error), error.kind)
+        return None
+
+    faults = list(in_order(fault, len(records)))
+    broken = [one for one in faults if one is not None]
+    if not broken:
+        return every
+    check_share(broken, len(records), name)
+    log.warning("left out %d of %d pictures of %s: %s", len(broken), len(records), name, left_out(broken))
+    return DetectionSet([record for record, one in zip(records, faults, strict=True) if one is None], files)
 
 
 def _turned(face: dict[str, Any]) -> float:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from edgeface.errors import DataError, EdgefaceError
 from edgeface.faces import FACE_SIZE
-from edgeface.images import decode_image, encode_image
+from edgeface.files import readable_name
+from edgeface.image_kinds import describe_kinds
+from edgeface.images import MAX_BYTES, Photograph, decode_image, decode_photograph, encode_image
 
 UNKNOWN: Final = -1
 """Label of a face whose identity is not known."""
@@ -37,10 +39,31 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A picture that was left out, and why."""
+    """A picture that was left out.
+
+    Attributes:
+        key: its name.
+        reason: why, in a sentence.
+        kind: why, in a few words, by which such pictures are counted: `HEIC`, `truncated JPEG`, ...
+    """
 
     key: str
     reason: str
+    kind: str = EdgefaceError.kind
+
+
+def _readable(sample: Sample) -> Sample:
+    """Return a sample whose names can be written anywhere; those of files and members of archives may be any bytes."""
+    if sample.key.isprintable() and (sample.identity is None or sample.identity.isprintable()):
+        return sample
+    identity = None if sample.identity is None else readable_name(sample.identity)
+    return replace(sample, key=readable_name(sample.key), identity=identity)
+
+
+def left_out(skipped: Iterable[Skipped]) -> str:
+    """Say how many pictures were left out, of which kinds, and what to do: `8 HEIC, 1 truncated JPEG; ...`."""
+    every = tuple(skipped)
+    return f"{describe_kinds(one.kind for one in every)}; the first: {every[0].reason}" if every else "none"
 
 
 class FaceSet(ABC):
@@ -48,15 +71,15 @@ class FaceSet(ABC):
 
     Attributes:
         name: what to call the set in messages, usually its path.
-        samples: one for each face.
+        samples: one for each face; their names, and that of the set, can be written anywhere (`readable_name`).
         skipped: pictures that were left out.
         identities: the distinct known identities, sorted; a label is an index into it.
         labels: (N,) int64, `UNKNOWN` where the identity is not known.
     """
 
     def __init__(self, name: str, samples: Sequence[Sample], skipped: Iterable[Skipped] = ()) -> None:
-        self.name = name
-        self.samples = tuple(samples)
+        self.name = readable_name(name)
+        self.samples = tuple(map(_readable, samples))
         self.skipped = tuple(skipped)
         self.identities = tuple(sorted({s.identity for s in self.samples if s.identity is not None}))
         number = {identity: label for label, identity in enumerate(self.identities)}
@@ -83,7 +106,8 @@ class FaceSet(ABC):
         if face.shape != (FACE_SIZE, FACE_SIZE, 3):
             raise DataError(
                 f"{self.samples[index].key} in {self.name} is {face.shape[1]} x {face.shape[0]} pixels; "
-                f"aligned crops of {FACE_SIZE} x {FACE_SIZE} are needed: align the photographs first"
+                f"aligned crops of {FACE_SIZE} x {FACE_SIZE} are needed: align the photographs first",
+                f"not {FACE_SIZE} x {FACE_SIZE}",
             )
         return face
 
@@ -113,20 +137,25 @@ class FaceSet(ABC):
             DataError: no picture can be used.
         """
 
-        def fault(index: int) -> str | None:
+        bad = self.faults(range(len(self)))
+        if len(bad) == len(self):
+            raise DataError(f"none of the {len(self)} pictures in {self.name} can be used: {left_out(bad.values())}")
+        return self.select([i for i in range(len(self)) if i not in bad], bad.values()) if bad else self
+
+    def faults(self, indices: Iterable[int]) -> dict[int, Skipped]:
+        """Decode faces and return those that `read` refuses, by their index."""
+
+        def fault(index: int) -> Skipped | None:
             try:
                 self.read(index)
             except EdgefaceError as error:
-                return str(error)
+                return Skipped(self.samples[index].key, str(error), error.kind)
             return None
 
+        chosen = [int(index) for index in indices]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes without the interpreter's lock
-            faults = list(pool.map(fault, range(len(self))))
-        good = [index for index, reason in enumerate(faults) if reason is None]
-        bad = [Skipped(self.samples[i].key, reason) for i, reason in enumerate(faults) if reason is not None]
-        if not good:
-            raise DataError(f"none of the {len(self)} pictures in {self.name} can be used; the first: {bad[0].reason}")
-        return self.select(good, bad) if bad else self
+            found = zip(chosen, pool.map(fault, chosen), strict=True)
+            return {index: skipped for index, skipped in found if skipped is not None}
 
     def label_counts(self) -> Counter[int]:
         """Return how many faces each label has, `UNKNOWN` included."""
@@ -139,6 +168,11 @@ class FaceSet(ABC):
     @abstractmethod
     def picture(self, index: int) -> npt.NDArray[np.uint8]:
         """Return picture `index` as it is stored, of whatever size, (H, W, 3) uint8 RGB; raises as `read`."""
+
+    def photograph(self, index: int) -> Photograph:
+        """Return picture `index` where its exact size does not matter: a huge one comes smaller; raises as `read`."""
+        image = self.picture(index)
+        return Photograph(image, 1, (image.shape[1], image.shape[0]))
 
     def encoded(self, index: int) -> bytes:
         """Return the file of picture `index`; a set that has pixels only gives a PNG of them."""
@@ -179,12 +213,18 @@ class Extent:
             DataError: the file is gone or cannot be read.
         """
         # Opened anew each time: costs microseconds, and loader processes share no file position.
+        name = readable_name(str(self.path))
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                return file.read(-1 if self.size is None else self.size)
+                data = file.read(MAX_BYTES + 1 if self.size is None else min(self.size, MAX_BYTES + 1))
         except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}; is the disk still there?") from error
+            raise DataError(
+                f"cannot read {name}: {error.strerror}; is the disk still there?", "unreadable file"
+            ) from error
+        if len(data) > MAX_BYTES:
+            raise DataError(f"{name} has more than {MAX_BYTES:,} bytes; shrink it first", "too large")
+        return data
 
 
 class StoredFaces(FaceSet):
@@ -204,6 +244,10 @@ class StoredFaces(FaceSet):
     def picture(self, index: int) -> npt.NDArray[np.uint8]:
         """Return picture `index` as it is stored, of whatever size, (H, W, 3) uint8 RGB; raises as `read`."""
         return decode_image(self.encoded(index), f"{self.samples[index].key} in {self.name}")
+
+    def photograph(self, index: int) -> Photograph:
+        """Return picture `index` where its exact size does not matter: a huge one comes smaller; raises as `read`."""
+        return decode_photograph(self.encoded(index), f"{self.samples[index].key} in {self.name}")
 
     def encoded(self, index: int) -> bytes:
         """Return the file of picture `index`.

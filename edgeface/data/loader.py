@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from edgeface.children import deaf_children
 from edgeface.data.augment import AugmentConfig, augment
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.data.morphing import blend, warp
@@ -142,7 +144,7 @@ def open_loader(
         pin_memory: True when the batches go to a GPU.
     """
     workers = max(1, default_workers() // processes) if workers < 0 else workers
-    return DataLoader(
+    return _Loader(
         faces,  # type: ignore[arg-type]  # collate makes a Batch of its items
         batch_sampler=batches,
         num_workers=workers,
@@ -152,6 +154,14 @@ def open_loader(
         prefetch_factor=4 if workers else None,
         multiprocessing_context=_context() if workers else None,
     )
+
+
+class _Loader(DataLoader[Batch]):
+    """Starts its processes so that Ctrl-C is left to this one."""
+
+    def __iter__(self) -> Any:
+        with deaf_children():
+            return super().__iter__()
 
 
 def default_workers() -> int:

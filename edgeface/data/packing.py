@@ -10,12 +10,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edgeface.data.faceset import FaceSet, Skipped
+from edgeface.data.faceset import FaceSet, Skipped, left_out
 from edgeface.data.names import file_names
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError, DataError, EdgefaceError
 from edgeface.files import new_folder
-from edgeface.images import decode_image
+from edgeface.image_kinds import picture_kind
+from edgeface.images import decode_photograph
+
+SUFFIXES: Final = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WebP": ".webp",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "GIF": ".gif",
+    "AVIF": ".avif",
+    "HEIC": ".heic",
+    "PNM": ".ppm",
+    "JPEG 2000": ".jp2",
+}
+"""How the files in a shard end, by the kind of picture."""
 
 DEFAULT_SHARD_BYTES: Final = 256 << 20
 """Large enough for long reads, small enough to shuffle and to copy again."""
@@ -127,7 +142,7 @@ def pack_shards(
     bad = _write(faces, order, writer, workers, progress)
     sizes = writer.close()
     if not sizes:
-        raise DataError(f"no picture in {faces.name} can be read; the first: {bad[0].reason}")
+        raise DataError(f"no picture in {faces.name} can be read: {left_out(bad)}")
     return PackReport(len(faces) - len(bad), tuple(sizes), sum(sizes.values()), (*faces.skipped, *bad))
 
 
@@ -136,19 +151,19 @@ def _write(
 ) -> list[Skipped]:
     names = file_names(faces.samples)
 
-    def load(place: int) -> bytes | str:
+    def load(place: int) -> bytes | Skipped:
         try:
             data = faces.encoded(order[place])
-            decode_image(data, f"{faces.samples[order[place]].key} in {faces.name}")
+            decode_photograph(data, f"{faces.samples[order[place]].key} in {faces.name}")
         except EdgefaceError as error:
-            return str(error)
+            return Skipped(faces.samples[order[place]].key, str(error), error.kind)
         return data
 
     bad = []
     for place, data in enumerate(in_order(load, len(order), workers)):
         sample = faces.samples[order[place]]
-        if isinstance(data, str):
-            bad.append(Skipped(sample.key, data))
+        if isinstance(data, Skipped):
+            bad.append(data)
         else:
             # Always there, so that a face of unknown identity is not given its folder's name.
             facts = {"identity": sample.identity, "key": sample.key, "split": sample.split}
@@ -211,10 +226,4 @@ def _info(name: str, data: bytes) -> tarfile.TarInfo:
 
 def _suffix(data: bytes) -> str:
     """Tell the format of a picture from its first bytes; it was decoded before, so it has one of these."""
-    if data[:4] == b"\x89PNG":
-        return ".png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ".webp"
-    if data[:2] == b"BM":
-        return ".bmp"
-    return ".tif" if data[:4] in (b"II*\0", b"MM\0*") else ".jpg"
+    return SUFFIXES[picture_kind(data)]

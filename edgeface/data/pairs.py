@@ -1,5 +1,6 @@
 """Pairs of faces to verify on: the list of LFW, or drawn from labelled faces."""
 
+import unicodedata
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -37,6 +38,10 @@ class Pairs:
         """The faces that occur in a pair, sorted, each once."""
         return np.unique(np.concatenate([self.first, self.second]))
 
+    def select(self, places: Indices) -> "Pairs":
+        """Return the pairs at these places."""
+        return Pairs(self.first[places], self.second[places], self.same[places], self.folds[places])
+
 
 def read_lfw_pairs(path: Path, faces: FaceSet) -> Pairs:
     """Read `pairs.txt` of Labeled Faces in the Wild (View 2).
@@ -48,7 +53,8 @@ def read_lfw_pairs(path: Path, faces: FaceSet) -> Pairs:
         DataError: the file is missing or malformed, or pictures that it names are not in `faces`.
     """
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))
+        lines = [line.split() for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the pairs in {path}: {error}") from error
     try:
@@ -92,7 +98,9 @@ def read_lfw_pairs(path: Path, faces: FaceSet) -> Pairs:
 
 def _places(faces: FaceSet) -> dict[str, int]:
     """Map the last part of each key to its index: names of LFW hold their person already."""
-    return {sample.key.rpartition("/")[2]: index for index, sample in enumerate(faces.samples)}
+    return {
+        unicodedata.normalize("NFC", sample.key.rpartition("/")[2]): index for index, sample in enumerate(faces.samples)
+    }
 
 
 def make_pairs(faces: FaceSet, count: int = 3000, seed: int = 0, folds: int = 10) -> Pairs:

@@ -83,7 +83,7 @@ def _list(path: Path, data: mmap.mmap) -> StoredFaces:
             if len(keys) == 1 and len(labels) == 2:
                 promised = labels[0] - 1
             elif len(labels) == 2 and labels[0] >= labels[1]:
-                skipped.append(Skipped(str(key), f"record {key} of {path} is a class with no picture"))
+                skipped.append(Skipped(str(key), f"record {key} of {path} is a class with no picture", "empty class"))
             continue
         if labels[0] not in names:
             names[labels[0]] = _class(labels[0])

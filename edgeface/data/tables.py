@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -52,18 +53,29 @@ def _open(table: Path, rows: Iterator[Row]) -> StoredFaces:
         listed[row[0]] = row
     if not listed:
         raise DataError(f"{table} lists no pictures")
-    present = {path: row for path, row in listed.items() if os.path.isfile(folder / path)}
+    places = {path: place for path in listed if (place := _find(folder, path)) is not None}
+    present = {path: row for path, row in listed.items() if path in places}
     if not present:
         raise DataError(
             f"none of the {len(listed)} pictures that {table} lists exists; the first: {folder / next(iter(listed))}"
         )
-    skipped = [Skipped(path, f"{path} is listed in {table} and not there") for path in listed if path not in present]
+    skipped = [
+        Skipped(path, f"{path} is listed in {table} and not there", "missing file")
+        for path in listed
+        if path not in present
+    ]
     if skipped:
         log.warning("%d of %d pictures that %s lists are not there", len(skipped), len(listed), table)
     stems = {path: os.path.splitext(path)[0] for path in present}
     unique = len(set(stems.values())) == len(stems)
     samples = [Sample(stems[path] if unique else path, row[1], row[2]) for path, row in present.items()]
-    return StoredFaces(str(table), samples, [Extent(folder / path) for path in present], skipped)
+    return StoredFaces(str(table), samples, [Extent(places[path]) for path in present], skipped)
+
+
+def _find(folder: Path, path: str) -> Path | None:
+    """Return where a listed file lies, also where its accented letters are coded in the other way; None if nowhere."""
+    forms = (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))
+    return next((folder / form for form in dict.fromkeys(forms) if os.path.isfile(folder / form)), None)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:

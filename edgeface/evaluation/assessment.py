@@ -1,13 +1,14 @@
 """Everything that `edgeface eval` measures of a model, in one go: every item is embedded once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.data.faceset import UNKNOWN
+from edgeface.data.faceset import UNKNOWN, Skipped, left_out
 from edgeface.data.pairs import Pairs
+from edgeface.data.usable import check_share, without
 from edgeface.evaluation.bootstrap import Resampling, intervals
 from edgeface.evaluation.comparison import ComparisonReport, agreement, find_differences, find_flips
 from edgeface.evaluation.groups import GroupRates, Labels, measure_groups
@@ -39,6 +40,8 @@ class Plan:
         seed: of them.
         search: gallery and probes; None for no identification.
         labels: groups of items; None for none.
+        broken: pictures that were left out because they cannot be read.
+        lost_pairs: pairs that needed one of them.
     """
 
     protocol: str
@@ -49,6 +52,30 @@ class Plan:
     seed: int = 0
     search: Search | None = None
     labels: Labels | None = None
+    broken: tuple[Skipped, ...] = ()
+    lost_pairs: int = 0
+
+    def usable(self) -> "Plan":
+        """Decode every picture once, and return the plan without those that cannot be read and what needs them.
+
+        Raises:
+            DataError: they are too many (`edgeface.data.usable.check_share`), or too little is left.
+        """
+        needed = self.items.members(self.used)
+        broken = self.items.faces.faults(needed)
+        if not broken:
+            return self
+        check_share(tuple(broken.values()), len(needed), self.items.faces.name)
+        items, gone = self.items.without(np.array(sorted(broken), np.int64))
+        pairs = without(self.pairs, gone, left_out(broken.values()))
+        return replace(
+            self,
+            items=items,
+            pairs=pairs,
+            search=None if self.search is None else self.search.without(gone),
+            broken=tuple(broken.values()),
+            lost_pairs=len(self.pairs) - len(pairs),
+        )
 
     @property
     def used(self) -> npt.NDArray[np.int64]:
@@ -119,8 +146,9 @@ def assess(
     """Measure a model, and compare it with another one if there is one.
 
     Raises:
-        DataError: a picture cannot be read, an embedding is zero or not finite, or there are too few pairs.
+        DataError: too many pictures cannot be read, an embedding is zero or not finite, or there are too few pairs.
     """
+    plan = plan.usable()
     used = plan.used
     embeddings = plan.items.embed(model.embedder, used, progress)
     report = score_embeddings(embeddings, used, plan.pairs)

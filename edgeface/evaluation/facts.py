@@ -37,6 +37,11 @@ def to_json(assessment: Assessment) -> dict[str, Any]:
             "measured_fnmr": assessment.fnmr.to_json(),
         },
     }
+    if out := (*plan.broken, *plan.items.faces.skipped):
+        facts["left_out"] = {
+            "pairs": plan.lost_pairs,
+            "pictures": [{"picture": one.key, "why": one.reason, "kind": one.kind} for one in out],
+        }
     if plan.resampling:
         facts["intervals"] = {name: list(interval) for name, interval in assessment.intervals.items()}
         facts["bootstrap"] = {"replicates": plan.replicates, "drawn": plan.resampling.unit, "seed": plan.seed}

@@ -56,6 +56,22 @@ class Search:
     mate: Indices
     person: Indices
 
+    def without(self, gone: Indices) -> "Search":
+        """Return the search without some items; the probes of somebody who is not enrolled any more go as well.
+
+        Raises:
+            DataError: no mated probe is left.
+        """
+        kept = ~np.isin(self.gallery, gone)
+        place = np.where(kept, np.cumsum(kept) - 1, NOBODY)
+        mated = self.mate != NOBODY
+        # To count them as strangers would change what is asked.
+        stay = ~np.isin(self.probes, gone) & (~mated | kept[self.mate])
+        mate = np.where(mated, place[self.mate], NOBODY)[stay]
+        if not np.any(mate != NOBODY):
+            raise DataError("no probe of an enrolled person is left without the pictures that cannot be used")
+        return Search(self.gallery[kept], self.probes[stay], mate, self.person[stay])
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSetPoint:

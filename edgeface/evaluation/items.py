@@ -1,6 +1,7 @@
 """What is compared: single faces, or templates of several."""
 
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,14 +51,34 @@ class Items:
         """What the items are, in the plural."""
         return "faces" if self.membership is None else "templates"
 
+    def members(self, indices: Indices) -> Indices:
+        """Return the faces of which items consist, sorted and each once."""
+        if self.membership is None:
+            return np.unique(indices)
+        return np.unique(self.membership.face[np.isin(self.membership.template, indices)])
+
+    def without(self, faces: Indices) -> tuple["Items", Indices]:
+        """Return the same items without some faces, and the indices of those of which nothing is left."""
+        if self.membership is None:
+            return self, faces
+        member = self.membership
+        kept = ~np.isin(member.face, faces)
+        left = Membership(member.template[kept], member.face[kept], member.medium[kept])
+        shown = self.shown.copy()
+        for template in np.unique(left.template):
+            if shown[template] in faces:
+                shown[template] = left.face[left.template == template][0]
+        return replace(self, membership=left, shown=shown), np.setdiff1d(member.template, left.template)
+
     def places(self) -> dict[str, int]:
         """Map each name to its index; for faces also the last part of the key, where only one key ends so."""
-        whole = {name: index for index, name in enumerate(self.names)}
+        names = [unicodedata.normalize("NFC", name) for name in self.names]
+        whole = {name: index for index, name in enumerate(names)}
         if self.membership is not None:
             return whole
         ends: dict[str, int] = {}
         repeated = set[str]()
-        for index, name in enumerate(self.names):
+        for index, name in enumerate(names):
             end = name.rpartition("/")[2]
             if end in ends:
                 repeated.add(end)

@@ -1,6 +1,7 @@
 """CSV files that say how to evaluate: templates, pairs of templates, galleries, labels."""
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False
 
 def read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     """Read a CSV file with a header, one dict for each row; cells are stripped of spaces around them.
+
+    Accented letters come in one coding (NFC), as `Items.places` has them.
 
     Args:
         path: UTF-8, with or without a byte order mark.
@@ -43,7 +46,7 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
                         f"{path}, line {reader.line_num}: a row needs {len(names)} cells, of which {', '.join(needed)} "
                         f"are not empty; got {','.join(cells)[:120]!r}"
                     )
-                rows.append({name: cell.strip() for name, cell in row.items()})
+                rows.append({name: unicodedata.normalize("NFC", cell.strip()) for name, cell in row.items()})
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
     except OSError as error:

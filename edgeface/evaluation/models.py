@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgeface.errors import ConfigError, MissingPackageError
 from edgeface.evaluation.verification import FaceEmbedder
+from edgeface.files import readable_name
 from edgeface.runtime.bundle import SHIPPED, open_bundle
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
 from edgeface.runtime.signature import refuse_loose
@@ -37,16 +38,17 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
         CheckpointError, BundleError, ProviderError: as the kind of model raises them; also where this device
             requires signed bundles and the model is a loose ONNX file.
     """
+    name = readable_name(str(path))
     if path.suffix == ".onnx" and path.is_file():
         if precision not in ("auto", "fp32", "fp16", "int8"):
             raise ConfigError(f"--precision {precision!r} is not one of auto, fp32, fp16, int8")
         refuse_loose(path)
         embedder = open_embedder(path.read_bytes(), provider=provider, threads=threads, name=str(path))
-        return OpenModel(embedder, str(path), "as stored", embedder.session.provider, embedder.space)
+        return OpenModel(embedder, name, "as stored", embedder.session.provider, embedder.space)
     if str(path) in SHIPPED or (path / "manifest.json").is_file() or (path.is_file() and path.suffix == ".zip"):
         bundle = open_bundle(path)
         embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
-        return OpenModel(embedder, str(path), chosen, embedder.session.provider, embedder.space)
+        return OpenModel(embedder, name, chosen, embedder.session.provider, embedder.space)
     if not path.exists():
         raise ConfigError(f"model not found: {path}; give a run folder, a checkpoint, an ONNX file or a bundle")
     if precision not in ("auto", "fp32"):
@@ -57,4 +59,4 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
     except ImportError:
         raise MissingPackageError("torch", "train") from None
     backbone, info = load_backbone(path)
-    return OpenModel(BackboneEmbedder(backbone), f"{path} (step {info.step})", "fp32", "torch")
+    return OpenModel(BackboneEmbedder(backbone), f"{name} (step {info.step})", "fp32", "torch")

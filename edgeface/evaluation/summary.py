@@ -3,6 +3,7 @@
 import math
 from typing import Final
 
+from edgeface.data.faceset import left_out
 from edgeface.evaluation.assessment import Assessment
 from edgeface.evaluation.comparison import ComparisonReport, Difference
 from edgeface.evaluation.groups import EVERYBODY, GroupRates
@@ -39,6 +40,13 @@ def verification_notes(assessment: Assessment) -> list[str]:
     """Say how sure the numbers are, and which were left out."""
     report, point, resampling = assessment.report, assessment.point, assessment.plan.resampling
     notes = []
+    if broken := assessment.plan.broken:
+        notes.append(
+            f"Left out: {assessment.plan.lost_pairs} pairs, for {len(broken)} pictures cannot be used: "
+            f"{left_out(broken)}."
+        )
+    if skipped := assessment.plan.items.faces.skipped:
+        notes.append(f"Not among the faces: {len(skipped)}, of which nothing was used: {left_out(skipped)}.")
     if resampling is None:
         notes.append("± is the standard error of the mean over the folds. Intervals by bootstrap were not asked for.")
     else:

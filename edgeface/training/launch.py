@@ -1,8 +1,12 @@
 """Starting the processes of a run on this machine, by torch's elastic agent, which is what `torchrun` runs."""
 
 import logging
+import os
+import signal
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from edgeface.children import deaf_children
 from edgeface.errors import TrainingError
 
 
@@ -45,12 +50,14 @@ def launch(count: int, work: Callable[..., None], *arguments: Any) -> bool:
             max_restarts=0,
             start_method="spawn",
             monitor_interval=0.1,
+            signals_to_handle="SIGTERM,SIGHUP,SIGQUIT",
             logs_specs=logs,
         )
         try:
-            elastic_launch(config, work)(*arguments)
+            with _ctrl_c_as_sigterm() as pressed:
+                elastic_launch(config, work)(*arguments)
         except SignalException as error:
-            raise KeyboardInterrupt(error.sigval.name) from None
+            raise KeyboardInterrupt("SIGINT" if pressed.is_set() else error.sigval.name) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             if rank == 0 and failure.exitcode > 0:
@@ -60,6 +67,34 @@ def launch(count: int, work: Callable[..., None], *arguments: Any) -> bool:
                 "checkpoint stays: go on with --resume, with as many processes as you like"
             ) from None
     return True
+
+
+@contextmanager
+def _ctrl_c_as_sigterm() -> Iterator[threading.Event]:
+    """Keep Ctrl-C from the processes, and make SIGTERM of it here; give an event that says so.
+
+    Only a blocked signal is kept from a process that is still importing, so a thread waits for it in this one's place.
+    """
+    pressed, is_over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        while not is_over.is_set():
+            if signal.sigtimedwait([signal.SIGINT], 0.2) is not None:
+                pressed.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    if not hasattr(signal, "sigtimedwait"):
+        yield pressed
+        return
+    with deaf_children():
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        try:
+            yield pressed
+        finally:
+            is_over.set()
+            waiting.join()
 
 
 def _ending(failure: ProcessFailure, folder: Path, rank: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeface.data import UNKNOWN, FaceSet, make_pairs, open_faces
+from edgeface.data.faceset import left_out
 from edgeface.data.loader import EpochBatches
 from edgeface.data.samplers import BalancedBatches, PKBatches, RankBatches
 from edgeface.errors import ConfigError, DataError
@@ -50,7 +51,7 @@ def prepare(config: TrainConfig, faces: FaceSet | None, validation: Validation |
         raise ConfigError("no faces to train on; name them with --data or data.path")
     everything = (open_faces(config.data.path) if faces is None else faces).checked()
     if everything.skipped:
-        log.warning("left out %d pictures; the first: %s", len(everything.skipped), everything.skipped[0].reason)
+        log.warning("left out %d pictures: %s", len(everything.skipped), left_out(everything.skipped))
     if validation is None:
         training, validation = divide(everything, config)
     else:

@@ -17,11 +17,12 @@ from edgeface.export.quantization.quantize import Quantizer
 from edgeface.export.quantization.search import Plan, find_plan, ladder
 from edgeface.export.quantization.sensitivity import Sensitivity, measure_sensitivity, ranked
 from edgeface.export.speed import race
+from edgeface.export.spread import from_relative
 from edgeface.manifest import Quantization
 from edgeface.runtime.embedder import open_embedder
 
 MIN_COSINE: Final = 0.98
-"""The bound when nothing is said."""
+"""The bound when nothing is said, on the scale of `edgeface.export.spread`."""
 
 SENSITIVITY_FACES: Final = 32
 """Faces for the sensitivity of a layer: its mean needs fewer than a minimum does."""
@@ -32,7 +33,8 @@ class Bounds:
     """What an int8 network has to keep, and what it may cost.
 
     Attributes:
-        min_cosine: between its embedding and the original's, for every face it is measured on.
+        min_cosine: between its embedding and the original's, for every face it is measured on, on the scale on which
+            two different faces have 0: see `edgeface.export.spread`.
         max_drop: percentage points of true accept rate that it may lose against fp32 at `fmr` on the labelled pairs.
         fmr: that false match rate.
         max_latency_ms: median for one face on one thread of this machine.
@@ -72,6 +74,7 @@ class Trial:
         name: of these faces, in words.
         labelled: faces and pairs of them, needed for `Bounds.max_drop` alone.
         fp32: the float32 network as a file, for the same.
+        common: cosine that embeddings of two different faces have, which `Bounds.min_cosine` is relative to.
     """
 
     faces: npt.NDArray[np.uint8]
@@ -79,6 +82,7 @@ class Trial:
     name: str
     labelled: tuple[FaceSet, Pairs] | None
     fp32: bytes
+    common: float = 0.0
 
     def parity(self, data: bytes, count: int | None = None) -> Parity:
         """Compare a network with the original on the first `count` faces, all by default."""
@@ -137,9 +141,12 @@ class _Search:
         fits = True
         if self._bounds.min_cosine is not None:
             parity = self._trial.parity(data)
-            fits = parity.min_cosine >= self._bounds.min_cosine
+            asked, common = self._bounds.min_cosine, self._trial.common
+            least = from_relative(asked, common)
+            fits = parity.min_cosine >= least
+            scaled = f" ({asked:g}, with {common:.2f} between strangers)" if least > asked + 1e-4 else ""
             reached.append(
-                f"minimum cosine {parity.min_cosine:.4f}, at least {self._bounds.min_cosine:g} asked, "
+                f"minimum cosine {parity.min_cosine:.4f}, at least {round(least, 5):g} asked{scaled}, "
                 f"on {parity.images} {self._trial.name}"
             )
         if fits and self._bounds.max_drop is not None:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from edgeface.data.check import MAX_DISTANCE_PX, measure_alignment
 from edgeface.data.duplicates import MIN_CORRELATION, THUMBNAIL, fingerprint
-from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces
+from edgeface.data.faceset import UNKNOWN, FaceSet, InMemoryFaces, Skipped
 from edgeface.data.finder import FaceFinder
+from edgeface.data.usable import check_share
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.quantization.ranges import MIN_IMAGES
+from edgeface.image_kinds import describe_kinds
 
 MIN_CONTRAST: Final = 8.0
 """Standard deviation of the grey values, of 255, below which a picture is flat: no face shows less."""
@@ -41,10 +43,11 @@ class Sample:
         images: (N, 112, 112, 3) uint8 RGB.
         named: how many of them have a known identity.
         people: number of those identities.
-        broken: pictures that cannot be read.
+        broken: pictures that cannot be used at all.
         flat: pictures without contrast.
         blurred: pictures without detail.
         repeated: pictures that are in the sample already.
+        kinds: what the broken ones are, in words.
     """
 
     images: npt.NDArray[np.uint8]
@@ -54,11 +57,13 @@ class Sample:
     flat: int
     blurred: int
     repeated: int
+    kinds: str = ""
 
     def __str__(self) -> str:
         of_them = f", {self.named} of them" if self.named < len(self.images) else ""
         people = f"{of_them} of {self.people} people" if self.people else ""
-        counts = {"broken": self.broken, "flat": self.flat, "blurred": self.blurred, "repeated": self.repeated}
+        broken = f"broken ({self.kinds})" if self.kinds else "broken"
+        counts = {broken: self.broken, "flat": self.flat, "blurred": self.blurred, "repeated": self.repeated}
         passed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         return f"{len(self.images)} faces{people}" + (f"; passed over: {passed}" if passed else "")
 
@@ -76,20 +81,20 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
 
     Raises:
         ExportError: fewer than 16 are usable.
+        DataError: too many of those that were looked at are broken (`edgeface.data.usable.check_share`).
     """
     drawn: list[npt.NDArray[np.uint8]] = []
     looks = np.zeros((0, THUMBNAIL**2), np.float32)
     labels: list[int] = []
-    passed = {"broken": 0, "flat": 0, "blurred": 0, "repeated": 0}
-    first_fault = ""
+    passed = {"flat": 0, "blurred": 0, "repeated": 0}
+    broken: list[Skipped] = []
     for index in _turns(faces, np.random.default_rng(seed)):
         if len(drawn) == count:
             break
         try:
             face = faces.read(index)
         except EdgefaceError as error:
-            passed["broken"] += 1
-            first_fault = first_fault or f"; the first that cannot be used: {error}"
+            broken.append(Skipped(faces.samples[index].key, str(error), error.kind))
             continue
         if fault := _fault(face):
             passed[fault] += 1
@@ -102,13 +107,16 @@ def draw_faces(faces: FaceSet, count: int, seed: int = 0) -> Sample:
         drawn.append(face)
         labels.append(int(faces.labels[index]))
     if len(drawn) < MIN_IMAGES:
-        counts = ", ".join(f"{number} {what}" for what, number in passed.items() if number)
+        counts = ", ".join(f"{number} {what}" for what, number in {"broken": len(broken), **passed}.items() if number)
+        first_fault = f"; the first that cannot be used: {broken[0].reason}" if broken else ""
         raise ExportError(
             f"calibration needs at least {MIN_IMAGES} usable aligned faces, {faces.name} gives {len(drawn)}"
             f"{f' (passed over: {counts})' if counts else ''}{first_fault}"
         )
+    check_share(broken, len(broken) + len(drawn) + sum(passed.values()), faces.name)
     named = [label for label in labels if label != UNKNOWN]
-    return Sample(np.stack(drawn), named=len(named), people=len(set(named)), **passed)
+    kinds = describe_kinds(one.kind for one in broken)
+    return Sample(np.stack(drawn), named=len(named), people=len(set(named)), broken=len(broken), kinds=kinds, **passed)
 
 
 def check_aligned(sample: Sample, detector: FaceFinder, source: str) -> None:

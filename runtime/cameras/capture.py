@@ -43,6 +43,7 @@ def open_frames(
         view=view,
         open_timeout_s=live.open_timeout_s,
         read_timeout_s=live.read_timeout_s,
+        any_certificate=live.any_certificate,
     )
     if not found.live:
         return ReadAhead(found.open(), ahead=ahead)

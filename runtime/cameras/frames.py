@@ -25,6 +25,8 @@ class Frame:
     """Position in a video; of a live source, the seconds since it was opened; of a folder, the index."""
     name: str = ""
     """File name of a picture from a folder, otherwise empty."""
+    reduction: int = 1
+    """More than 1 for a huge picture that was decoded smaller: coordinates times this are those in the file."""
     source_s: float | None = None
     """When it was taken by the source's own clock, in seconds from anywhere; only to notice one that goes back."""
 

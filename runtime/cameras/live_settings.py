@@ -22,6 +22,7 @@ class LiveSettings:
             many devices do not come back to one recorder or switch in step.
         max_hung: threads that may hang in a driver at once; while there are so many, nothing new is opened.
         watch: what to take for a fault in the frames themselves.
+        any_certificate: take https:// pictures with any certificate, as most cameras sign their own.
 
     Raises:
         ConfigError: a value is out of range.
@@ -36,6 +37,7 @@ class LiveSettings:
     retry_max_s: float = 2.0
     max_hung: int = 3
     watch: WatchSettings = field(default_factory=WatchSettings)
+    any_certificate: bool = False
 
     def __post_init__(self) -> None:
         positive = {

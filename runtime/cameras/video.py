@@ -12,6 +12,7 @@ from typing import Final
 import cv2
 
 from edgeface.errors import ConfigError, ImageError, SourceError
+from edgeface.runtime.cameras.faults import explain, stream_error
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.cameras.redaction import printable, redact
 from edgeface.runtime.cameras.view import to_rgb
@@ -221,7 +222,13 @@ class Stream(Captured):
             f"(limit {open_timeout_s:g} s); "
             "check the address, user name and password, and that the camera is on"
         )
-        super().__init__(name, capture, live=True, unusable=unusable)
+        try:
+            super().__init__(name, capture, live=True, unusable=unusable)
+        except SourceError:
+            why = explain(url, min(2.0, read_timeout_s))  # FFmpeg knew, but OpenCV does not hand it on
+            if why is None:
+                raise
+            raise stream_error(name, why) from None
 
     def _end(self) -> None:
         raise SourceError(

@@ -51,6 +51,13 @@ class View:
         """Whether it leaves pictures as they are."""
         return not self.rotate_deg and not self.mirror and self.crop_xywh is None
 
+    def reduced(self, reduction: int) -> "View":
+        """Return the same view of a picture that was decoded so many times smaller each way."""
+        if reduction == 1 or self.crop_xywh is None:
+            return self
+        left, top, width, height = (side // reduction for side in self.crop_xywh)
+        return replace(self, crop_xywh=(left, top, max(MIN_SIDE, width), max(MIN_SIDE, height)))
+
     def apply(self, image: Image) -> Image:
         """Return (H', W', 3) uint8 for (H, W, 3) uint8; the same array if there is nothing to do.
 
@@ -120,7 +127,7 @@ class Viewed(FrameSource):
         if frame is None:
             return None
         try:
-            image = self._view.apply(frame.image)
+            image = self._view.reduced(frame.reduction).apply(frame.image)
         except ImageError as error:
             if self._has_given or self.stills:
                 raise

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
-from edgeface.images import read_image
+from edgeface.files import readable_name
+from edgeface.images import read_photograph
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
 from edgeface.runtime.detection.detections import Detections
@@ -57,14 +58,15 @@ def file_portraits(
         NoFaceError: no face, or several and not `largest`.
     """
     for path in paths:
-        taken = recognizer.take(read_image(path), str(path), largest=largest)
-        source = path.name
+        name = readable_name(str(path))
+        taken = recognizer.take(read_photograph(path).image, name, largest=largest)
+        source = readable_name(path.name)
         if reason := recognizer.gate.refuses(taken.quality, template=True):
             if not force:
                 raise ImageError(
-                    f"the face in {path} cannot be enrolled, it is {reason}; use a better picture, or --force"
+                    f"the face in {name} cannot be enrolled, it is {reason}; use a better picture, or --force"
                 )
-            source = f"{path.name} (forced: {reason})"
+            source = f"{source} (forced: {reason})"
         yield replace(taken, source=source)
 
 

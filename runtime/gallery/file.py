@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from edgeface.errors import GalleryError
+from edgeface.errors import GalleryError, NoGalleryError
 from edgeface.runtime.gallery.schema import APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class GalleryFile:
         if new_meta is not None:
             _create_empty(path)
         elif not path.exists():
-            raise GalleryError(f"gallery not found: {path}; enrol somebody to make it")
+            raise NoGalleryError(f"gallery not found: {path}; enrol somebody to make it")
         if path.is_dir():
             raise GalleryError(f"gallery {path} is a folder; give a file name")
         with self._clear_errors():
@@ -141,7 +141,7 @@ class GalleryFile:
         if application != APPLICATION_ID and (tables or application):
             raise GalleryError(f"{self.path} is an SQLite file, but no gallery; give another path")
         if not tables and not may_be_empty:
-            raise GalleryError(f"gallery {self.path} is empty; enrol somebody first")
+            raise NoGalleryError(f"gallery {self.path} is empty; enrol somebody first")
 
     def _configure(self) -> None:
         for pragma in _PRAGMAS:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from edgeface.runtime.inspecting.shape_integers import dynamic_quantize, in_float
 from edgeface.runtime.inspecting.shapes import Call, Extent, Rule, RuleError, broadcast, known
 
 
@@ -77,8 +78,34 @@ def _matmul(call: Call) -> list[Extent]:
     return known([*front, *left[-2:-1], *(right[-1:] if len(right) > 1 else ())])
 
 
+def _einsum(call: Call) -> list[Extent]:
+    sizes, result = _letters(call)
+    return known([sizes[letter] for letter in result])
+
+
+def _letters(call: Call) -> tuple[dict[str, int], str]:
+    """Return the size of each letter of an Einsum, and the letters of its result."""
+    operands, arrow, result = call.text("equation", "").replace(" ", "").partition("->")
+    terms = operands.split(",")
+    if not arrow or len(terms) != len(call.inputs) or not set(result) <= set(operands.replace(",", "")):
+        raise RuleError("its equation names no result, or other operands than it has")
+    sizes: dict[str, int] = {}
+    for index, term in enumerate(terms):
+        shape = call.input(index).shape
+        if len(term) != len(shape) or not (term.isalpha() and term.isascii()) or len(set(term)) != len(term):
+            raise RuleError(f"its term {term} does not name the axes of {list(shape)}")
+        for letter, size in zip(term, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise RuleError(f"its letter {letter} is {sizes[letter]} and {size}")
+    alone = {letter for letter in sizes if sum(letter in term for term in terms) < len(terms)} - set(result)
+    if len(set(result)) != len(result) or len(terms) > 2 or (len(terms) == 2 and alone):
+        raise RuleError("it is no product of two tensors over the axes that both have")  # others make more on the way
+    return sizes, result
+
+
 def multiply_adds(call: Call, results: Sequence[Extent]) -> int:
     """Return how many multiply-adds (or, in a pool, comparisons) a node makes."""
+    call = in_float(call)
     made = sum(extent.count for extent in results)
     match call.node.op_type:
         case "Conv":
@@ -87,6 +114,8 @@ def multiply_adds(call: Call, results: Sequence[Extent]) -> int:
             return made * call.input(0).shape[0 if call.integer("transA", 0) else 1]
         case "MatMul":
             return made * call.input(0).shape[-1]
+        case "Einsum":
+            return math.prod(_letters(call)[0].values())
         case "MaxPool" | "AveragePool":
             return made * math.prod(call.integers("kernel_shape"))
         case _:
@@ -98,6 +127,7 @@ def unrolled(call: Call, results: Sequence[Extent]) -> int:
 
     onnxruntime lays them all out for int8, and piece by piece for floating point.
     """
+    call = in_float(call)
     if call.node.op_type != "Conv":
         return 0
     return math.prod(call.input(1).shape[1:]) * math.prod(results[0].shape[2:])
@@ -106,9 +136,15 @@ def unrolled(call: Call, results: Sequence[Extent]) -> int:
 LAYERS: Final[dict[str, Rule]] = {
     "AveragePool": _pool,
     "Conv": _conv,
+    "ConvInteger": lambda call: _conv(in_float(call)),
+    "DynamicQuantizeLinear": dynamic_quantize,
+    "Einsum": _einsum,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pool,
     "GlobalMaxPool": _global_pool,
     "MatMul": _matmul,
+    "MatMulInteger": lambda call: _matmul(in_float(call)),
     "MaxPool": _pool,
+    "QLinearConv": lambda call: _conv(in_float(call)),
+    "QLinearMatMul": lambda call: _matmul(in_float(call)),
 }

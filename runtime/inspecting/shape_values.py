@@ -40,6 +40,15 @@ def _divide(left: Values, right: Values) -> Values:
     return np.asarray(np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right)))
 
 
+def _modulo(call: Call) -> list[Extent]:
+    """Take the rest of a division of whole numbers, as Python does, or with the sign of the dividend (`fmod`)."""
+    left, right = call.input(0).values, call.input(1).values
+    whole = left is not None and right is not None and left.dtype.kind == right.dtype.kind == "i"
+    if not whole or (right is not None and not np.all(right)):
+        return _elementwise()(call)
+    return _elementwise(np.fmod if call.integer("fmod", 0) else np.mod)(call)
+
+
 def _cast(call: Call) -> list[Extent]:
     extent, kind = call.input(0), call.integer("to", 0)
     whole, values = kind in (2, 3, 4, 5, 6, 7, 12, 13), extent.values
@@ -96,7 +105,7 @@ ELEMENTWISE: Final[dict[str, Rule]] = {
     "Sub": _elementwise(np.subtract),
     "Mul": _elementwise(np.multiply),
     "Div": _elementwise(_divide),
-    "Mod": _elementwise(),
+    "Mod": _modulo,
     "Pow": _elementwise(),
     "PRelu": _elementwise(),  # onnxruntime lets the slope widen its result, against the specification
     "Min": _elementwise(lambda *values: functools.reduce(np.minimum, values)),
@@ -114,13 +123,14 @@ ELEMENTWISE: Final[dict[str, Rule]] = {
     "Ceil": _elementwise(np.ceil),
     "Floor": _elementwise(np.floor),
     "Neg": _elementwise(np.negative),
+    "Not": _elementwise(np.logical_not),
 }
 """Operators on each number of tensors that are broadcast to one shape."""
 
 _SAME_SHAPE: Final = (
-    "Abs BatchNormalization Celu Clip DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
+    "Abs BatchNormalization Celu Clip Cos DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
     "HardSigmoid HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish "
-    "Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Tanh "
+    "QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Tanh "
     "ThresholdedRelu"
 )
 """Operators whose result has the shape of the first input."""

@@ -5,6 +5,7 @@ faces that are taken for attacks. Pictures in which no face is found answer noth
 loop they would not be recognised either.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import DataError, ImageError
-from edgeface.images import IMAGE_SUFFIXES, read_image
+from edgeface.files import readable_name
+from edgeface.image_kinds import SURE_SUFFIXES, describe_kinds, unread_kind
+from edgeface.images import read_photograph
 from edgeface.intervals import Rate, independent_rate
 from edgeface.runtime.detection.detector import Detector
 from edgeface.runtime.liveness.liveness import FakeFinder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +113,7 @@ def run_attacks(
     Raises:
         DataError: a folder is missing or has no pictures with a face.
     """
-    kinds = {folder.name: _pictures(folder) for folder in _folders(attacks)}
+    kinds = {readable_name(folder.name): _pictures(folder) for folder in _folders(attacks)}
     living = _pictures(_existing(bona_fide))
     total, done = sum(map(len, kinds.values())) + len(living), 0
 
@@ -129,7 +134,7 @@ def _present(kind: str, files: Iterator[Path], detector: Detector, fakes: FakeFi
     no_face = unreadable = 0
     for file in files:
         try:
-            image = read_image(file)
+            image = read_photograph(file).image
         except ImageError:
             unreadable += 1
             continue
@@ -161,9 +166,16 @@ def _folders(attacks: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    every = sorted(path for path in folder.rglob("*") if path.name[0] != "." and path.is_file())
+    kinds = {path: unread_kind(str(path)) for path in every}
+    files = [path for path, kind in kinds.items() if kind is None]
+    others = describe_kinds(kind for kind in kinds.values() if kind)
+    name = readable_name(str(folder))
     if not files:
-        raise DataError(f"no pictures in {folder}; it takes {', '.join(sorted(IMAGE_SUFFIXES))}")
+        what = f"; left out: {others}" if others else ""
+        raise DataError(f"no pictures in {name}; it takes {', '.join(sorted(SURE_SUFFIXES))} and others{what}")
+    if others:
+        logger.warning("%s: left out files that are not read: %s", name, others)
     return files
 
 

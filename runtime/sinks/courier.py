@@ -3,16 +3,20 @@
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
 
 from edgeface.errors import ConfigError
+from edgeface.runtime.clock import steady_s
 from edgeface.runtime.events import Event, SinkState
+from edgeface.runtime.sinks import late
 from edgeface.runtime.sinks.outbox import Letter, Outbox
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_TRIES: Final = 10
+PATIENCE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +24,17 @@ class Reply:
     """What became of a letter.
 
     Attributes:
-        outcome: `sent`; `again`: it may work later; `refused`: the same letter will not be taken.
+        outcome: `sent`; `again`: it may work later; `refused`: the same letter will not be taken; `late`: it was not
+            sent, because its time was over before it could leave.
         why: it was not sent. Without credentials, it goes into logs.
         after_s: the destination asks to be left alone for so long.
+        answered: of `again`: the destination was there, so that it may be the letter that it cannot bear.
     """
 
-    outcome: Literal["sent", "again", "refused"]
+    outcome: Literal["sent", "again", "refused", "late"]
     why: str = ""
     after_s: float = 0.0
+    answered: bool = False
 
 
 class Transport(Protocol):
@@ -39,7 +46,10 @@ class Transport(Protocol):
     """What to call the destination; no credentials."""
 
     def send(self, letter: Letter) -> Reply:
-        """Deliver one letter; takes a bounded time. Called from one thread."""
+        """Deliver one letter, unless it is later than its `until_s` when it could leave.
+
+        Takes a bounded time. Called from one thread.
+        """
         ...
 
     def abort(self) -> None:
@@ -85,13 +95,18 @@ class Courier:
 
     An event is in the outbox when `write` returns. The one at the head of the queue is tried until it is sent or
     refused, and the others wait behind it. Refused ones are set aside in the outbox and tried again when the next run
-    starts, which is when a token or an address can have changed.
+    starts, which is when a token or an address can have changed. One that the destination answers and does not take,
+    `PATIENCE_TRIES` times and for `PATIENCE_S`, counts as refused: what breaks its receiver must not hold up all others.
+
+    A match that was not sent while it held is no match any more: see `edgeface.runtime.sinks.late`. Its age goes by a
+    clock of this process, as the wall clock of a device may say anything; so what an earlier run left is late.
 
     Args:
         outbox: where letters wait; belongs to the caller.
         transport: the way to the destination, owned from now on.
         backoff: waits between tries.
-        clock: seconds that never go back.
+        if_late: what is done with late matches.
+        clock: seconds that never go back; the one that the letters' `until_s` goes by.
         chance: gives numbers that are uniform in [0, 1).
         start: whether to begin delivering; tests call `step` instead.
     """
@@ -102,13 +117,15 @@ class Courier:
         transport: Transport,
         *,
         backoff: Backoff | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        if_late: late.Late = "mark",
+        clock: Callable[[], float] = steady_s,
         chance: Callable[[], float] = random.random,
         start: bool = True,
     ) -> None:
         self._outbox = outbox
         self._transport = transport
         self._backoff = backoff or Backoff()
+        self._if_late = if_late
         self._clock = clock
         self._chance = chance
         self._after = 0  # number of the last letter that needs no more work
@@ -116,6 +133,9 @@ class Courier:
         self._failures = 0
         self._sent = 0
         self._refused = 0
+        self._late = 0
+        self._tried = (0, 0, 0.0)  # a letter's number, how often it was answered and not taken, since when
+        self._overtaken = 0  # number of a letter whose time was over while it was being sent
         self._error: str | None = None
         self._last_refusal: str | None = None
         self._changed = threading.Condition()  # guards everything below
@@ -137,7 +157,7 @@ class Courier:
         Raises:
             OSError: the outbox is closed.
         """
-        self._outbox.add(self._transport.kind, event.id, event.to_json())
+        self._outbox.add(self._transport.kind, event.id, event.to_json(), event.until_s)
         self._wake()
 
     def catch_up(self) -> None:
@@ -150,7 +170,8 @@ class Courier:
         waiting = self._outbox.count(kind, self._after)
         lost = self._outbox.dropped.get(kind, 0)
         error = self._error or self._outbox.error
-        return SinkState(f"{kind} {self._transport.place}", self._sent, waiting, self._refused, lost, error)
+        name = f"{kind} {self._transport.place}"
+        return SinkState(name, self._sent, waiting, self._refused, lost, error, self._late)
 
     def hurry(self) -> None:
         """Try at once, whatever was to be waited for."""
@@ -194,13 +215,24 @@ class Courier:
         letter = self._outbox.first(kind, self._after)
         if letter is None:
             return None
+        is_late = self._is_late(letter)
+        if is_late and self._if_late == "drop":
+            self._outbox.done(kind, letter)
+            self._settle(letter, is_late)
+            return 0.0
+        outgoing = replace(letter, body=late.late(letter.body), until_s=None) if is_late else letter
         try:
-            reply = self._transport.send(letter)
+            reply = self._transport.send(outgoing)
         except Exception as error:  # whatever it is, the next events may not be stuck behind a dead thread
             logger.exception("sending to %s failed", self._transport.place)
-            reply = Reply("again", f"{type(error).__name__}: {error}")
+            reply = Reply("again", f"{type(error).__name__}: {error}", answered=True)
+        if reply.answered and self._is_hopeless(letter, now_s):
+            reply = Reply("refused", f"{reply.why}, {PATIENCE_TRIES} times and more")
         if reply.outcome == "again":
             return self._wait(reply)
+        if reply.outcome == "late":
+            self._overtaken = letter.number
+            return 0.0
         if reply.outcome == "sent":
             self._outbox.done(kind, letter)
             self._sent += 1
@@ -211,11 +243,30 @@ class Courier:
             if reply.why != self._last_refusal:
                 logger.warning("event %s refused by %s: %s", letter.event, self._transport.place, reply.why)
             self._last_refusal = reply.why
-        self._after = letter.number
+        self._settle(letter, is_late)
         if self._error is not None:
             logger.warning("%s answers again", self._transport.place)
         self._failures, self._error = 0, None
         return 0.0
+
+    def _is_hopeless(self, letter: Letter, now_s: float) -> bool:
+        """Count a try that was answered, and tell whether there were enough of them for this letter."""
+        number, tries, since_s = self._tried
+        self._tried = (letter.number, tries + 1, since_s) if number == letter.number else (letter.number, 1, now_s)
+        return self._tried[1] >= PATIENCE_TRIES and now_s - self._tried[2] >= PATIENCE_S
+
+    def _is_late(self, letter: Letter) -> bool:
+        if letter.until_s is None:
+            return late.is_perishable(letter.body)
+        return letter.number == self._overtaken or self._clock() >= letter.until_s
+
+    def _settle(self, letter: Letter, is_late: bool) -> None:
+        self._after = letter.number
+        if is_late:
+            self._late += 1
+            if self._late == 1:
+                what = "is left out" if self._if_late == "drop" else f"is sent as {late.LATE_MATCH}"
+                logger.warning("match %s %s: it could not reach %s in time", letter.event, what, self._transport.place)
 
     def _wait(self, reply: Reply) -> float:
         self._failures += 1

@@ -65,6 +65,10 @@ def plain_address(url: str, schemes: Mapping[str, int], option: str, variables: 
         raise ConfigError(f"{option}: {redact(url)} holds credentials that others can see; put them into {variables}")
     if any(not " " < character < "\x7f" for character in url):
         raise ConfigError(f"{option}: {redact(url)} holds spaces or other characters that must be written as %XX")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:  # an empty part, or one of more than 63 characters
+        raise ConfigError(f"{option}: {redact(url)} has a host that no name can be; check it") from error
     return parts, port or schemes[parts.scheme]
 
 

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
 from edgeface.errors import ConfigError, UnknownNameError
-from edgeface.runtime.events import Event, EventName, SinkState
+from edgeface.runtime.clock import steady_s
+from edgeface.runtime.events import Event, EventName, SinkState, utc_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class HookSettings:
         at_once: commands that run side by side.
         waiting: events that wait for a free place; one more is lost.
         max_wait_s: an event that waited for longer is not run any more and lost: to open a door for somebody who left a
-            minute ago lets in whoever stands there now.
+            minute ago lets in whoever stands there now. An event that says itself how long it holds goes by that.
 
     Raises:
         ConfigError: a value is out of range.
@@ -94,14 +94,14 @@ class HookSink:
     Args:
         commands: program and arguments by event.
         settings: how they are run.
-        clock: seconds that never go back.
+        clock: seconds that never go back; the one that the events' `until_s` goes by.
     """
 
     def __init__(
         self,
         commands: Mapping[EventName, Sequence[Sequence[str]]],
         settings: HookSettings | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = steady_s,
     ) -> None:
         self._commands = {name: [list(command) for command in own] for name, own in commands.items()}
         self._settings = settings or HookSettings()
@@ -167,9 +167,10 @@ class HookSink:
                 if not self._queue:
                     return
                 queued_s, command, event = self._queue.popleft()
-                waited_s = self._clock() - queued_s
-                if waited_s > self._settings.max_wait_s:
-                    self._settle(lost=f"an event waited {waited_s:.0f} s for one")
+                now_s = self._clock()
+                until_s = queued_s + self._settings.max_wait_s if event.until_s is None else event.until_s
+                if now_s > until_s:
+                    self._settle(lost=f"an event came {now_s - until_s:.1f} s too late for one")
                     continue
                 self._busy += 1
             try:
@@ -230,6 +231,8 @@ def environment(event: Event, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a command: `base` without what begins with EDGEFACE_, and the facts of the event."""
     result = {name: value for name, value in base.items() if not name.startswith(_PREFIX)}
     result[f"{_PREFIX}TIME"] = event.time.isoformat()
+    if event.valid_until is not None:
+        result[f"{_PREFIX}VALID_UNTIL"] = utc_text(event.valid_until)
     for fact in _FACTS:
         value = getattr(event, fact)
         if value is not None:

@@ -12,7 +12,8 @@ class LinesSink:
     """Writes lines to an open text stream, flushed one by one; standard output, as a rule.
 
     When the reader has gone (`| head`), the stream's descriptor is turned to the null device: what is printed later,
-    and Python's own flush at the end, then go nowhere instead of failing.
+    and Python's own flush at the end, then go nowhere instead of failing. A name that the stream's encoding does not
+    have is written with escapes, as `\\u0141`.
 
     Args:
         stream: where lines go.
@@ -35,7 +36,7 @@ class LinesSink:
         try:
             line = self._render(event)
             if line is not None:
-                self._stream.write(line + "\n")
+                self._stream.write(self._encodable(line) + "\n")
                 self._stream.flush()
                 self._sent += 1
         except BrokenPipeError:
@@ -44,6 +45,11 @@ class LinesSink:
                 os.dup2(null, self._stream.fileno())
                 os.close(null)
             raise
+
+    def _encodable(self, line: str) -> str:
+        """Return a line as the stream can take it: what its encoding does not have is escaped."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return line.encode(encoding, "backslashreplace").decode(encoding)
 
     def catch_up(self) -> None:
         """Nothing is kept: what a stream does not take is lost."""

@@ -43,11 +43,14 @@ class Letter:
         number: counts up in the order of the events.
         event: id of the event.
         body: the event as JSON.
+        until_s: by `edgeface.runtime.clock.steady_s`: it must not leave as it is after that. None may leave at any
+            time, or comes from an earlier run, whose clock says nothing now.
     """
 
     number: int
     event: str
     body: bytes
+    until_s: float | None = None
 
 
 class Outbox:
@@ -77,6 +80,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._memory_size = memory
         self._memory: deque[tuple[str, Letter]] = deque()
+        self._until_s: dict[int, float] = {}  # by number of letter
         self._arrived: list[int] = []  # numbers of what is still in the file, although it was sent
         self._left: list[tuple[str, int]] = []  # sink and number of what waits when it is closed
         self._lock = threading.Lock()
@@ -103,8 +107,10 @@ class Outbox:
         self._last: int = last
         self._bytes: int = size + _OVERHEAD * count
 
-    def add(self, sink: str, event: str, body: str) -> None:
+    def add(self, sink: str, event: str, body: str, until_s: float | None = None) -> None:
         """Take a letter; on the disk when this returns, or in memory if the disk takes none.
+
+        `until_s` is as in `Letter`, and forgotten when the process ends.
 
         Raises:
             OSError: the outbox is closed.
@@ -113,10 +119,14 @@ class Outbox:
             if not self._is_open:
                 raise OSError(f"outbox {self.path} is closed")
             self._last += 1
-            self._memory.append((sink, Letter(self._last, event, body.encode())))
+            if until_s is not None:
+                self._until_s[self._last] = until_s
+            self._memory.append((sink, Letter(self._last, event, body.encode(), until_s)))
             self._store()
             while len(self._memory) > self._memory_size:
-                self._drop(self._memory.popleft()[0], 1, f"more than {self._memory_size} wait for the disk")
+                sink, letter = self._memory.popleft()
+                self._until_s.pop(letter.number, None)
+                self._drop(sink, 1, f"more than {self._memory_size} wait for the disk")
 
     def catch_up(self) -> None:
         """Write what is only in memory, and forget what has arrived, if the disk takes it now."""
@@ -133,7 +143,8 @@ class Outbox:
                 query = "SELECT number, event, body FROM letters WHERE sink = ? AND number > ? AND refused IS NULL"
                 row = self._connection.execute(f"{query} ORDER BY number LIMIT 1", (sink, after)).fetchone()
                 if row is not None:
-                    return Letter(*row)
+                    number, event, body = row
+                    return Letter(number, event, body, self._until_s.get(number))
             return next((letter for to, letter in self._memory if to == sink and letter.number > after), None)
 
     def done(self, sink: str, letter: Letter) -> None:
@@ -141,6 +152,7 @@ class Outbox:
         with self._lock:
             if not self._is_open:
                 return
+            self._until_s.pop(letter.number, None)
             self._memory = deque(entry for entry in self._memory if entry[1].number != letter.number)
             self._arrived.append(letter.number)
             self._forget()
@@ -150,6 +162,7 @@ class Outbox:
         with self._lock:
             if not self._is_open:
                 return
+            self._until_s.pop(letter.number, None)
             self._store()
             with self._tolerant("set aside"):
                 self._connection.execute("UPDATE letters SET refused = ? WHERE number = ?", (why, letter.number))
@@ -243,6 +256,7 @@ class Outbox:
             if free >= size:
                 break
             free += length + _OVERHEAD
+            self._until_s.pop(number, None)
             numbers.append((number,))
             sinks.append(sink)
         with self._transaction():

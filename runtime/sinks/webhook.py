@@ -24,10 +24,12 @@ from urllib.parse import urljoin, urlsplit
 from edgeface import __version__
 from edgeface.errors import ConfigError
 from edgeface.runtime.cameras.redaction import redact
+from edgeface.runtime.clock import steady_s
 from edgeface.runtime.outages import outage
 from edgeface.runtime.sinks.courier import Reply
 from edgeface.runtime.sinks.credentials import plain_address
 from edgeface.runtime.sinks.outbox import Letter
+from edgeface.runtime.sinks.promptness import forget_unsent, limit_delivery
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +38,15 @@ SECRET: Final = "EDGEFACE_WEBHOOK_SECRET"
 
 _PORTS: Final = {"https": 443, "http": 80}
 _BUSY: Final = frozenset({408, 425, 429})  # 4xx that say nothing about the request
+_AWAY: Final = frozenset({502, 503, 504})  # 5xx that say nothing about it either
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _MAX_REDIRECTS: Final = 3
 _MAX_BODY: Final = 64 * 1024
 _LONGEST_RETRY_AFTER_S: Final = 3600.0
+
+
+class _TooLate(Exception):
+    """A letter may not leave any more."""
 
 
 class Webhook:
@@ -60,6 +67,7 @@ class Webhook:
         context: for TLS; by default certificates are verified with the system's authorities, or with those that the
             variable SSL_CERT_FILE names.
         clock: seconds since 1970.
+        steady: seconds that never go back, which letters' `until_s` goes by.
 
     Raises:
         ConfigError: the address, the token or the secret cannot be used.
@@ -76,6 +84,7 @@ class Webhook:
         timeout_s: float = 10.0,
         context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = steady_s,
     ) -> None:
         parts, port = plain_address(url, _PORTS, "--webhook", TOKEN)
         host = parts.hostname or ""
@@ -95,6 +104,7 @@ class Webhook:
         if parts.scheme == "https":
             self._context = context or ssl.create_default_context()
         self._clock = clock
+        self._steady = steady
         self._connection: http.client.HTTPConnection | None = None
         self._is_aborted = threading.Event()
 
@@ -108,8 +118,10 @@ class Webhook:
         alarm.start()
         try:
             return self._follow(letter)
+        except _TooLate:
+            return Reply("late")
         except (OSError, http.client.HTTPException) as error:
-            self.close()
+            self._drop()
             if isinstance(error, TimeoutError) or time.monotonic() - started_s >= self._timeout_s:
                 return Reply("again", f"no answer within {self._timeout_s:g} s")
             if self._is_aborted.is_set():
@@ -123,6 +135,7 @@ class Webhook:
         self._is_aborted.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
+            forget_unsent(connection.sock)  # now, as http.client itself closes what breaks off
             with contextlib.suppress(OSError):
                 # The plain socket's: that of a TLS socket would pull the state away from under the other thread.
                 socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
@@ -132,6 +145,12 @@ class Webhook:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _drop(self) -> None:
+        """Close the connection, and let nothing arrive that did not arrive before."""
+        if self._connection is not None and self._connection.sock is not None:
+            forget_unsent(self._connection.sock)
+        self.close()
 
     def _follow(self, letter: Letter) -> Reply:
         target = self._target
@@ -151,7 +170,7 @@ class Webhook:
             return self._ask(target, letter)
         except (ConnectionError, http.client.BadStatusLine):
             # A server may close an idle connection at any time; that is no failure.
-            self.close()
+            self._drop()
             if not is_used or self._is_aborted.is_set():
                 raise
             return self._ask(target, letter)
@@ -159,6 +178,12 @@ class Webhook:
     def _ask(self, target: str, letter: Letter) -> tuple[int, http.client.HTTPMessage]:
         if self._connection is None:
             self._connection = self._connect()
+        if self._connection.sock is None:
+            self._connection.connect()
+        left_s = None if letter.until_s is None else letter.until_s - self._steady()
+        if left_s is not None and left_s <= 0:
+            raise _TooLate
+        limit_delivery(self._connection.sock, left_s)
         self._connection.request("POST", target, letter.body, self._headers(letter))
         response = self._connection.getresponse()
         body = response.read(_MAX_BODY + 1)
@@ -210,7 +235,8 @@ class Webhook:
         if status in _BUSY or status >= 500:
             # By the server's own clock if it tells it: that of a device may be years behind.
             now_s = _seconds(headers.get("Date") or "")
-            return Reply("again", why, _retry_after_s(headers.get("Retry-After"), now_s or self._clock()))
+            after_s = _retry_after_s(headers.get("Retry-After"), now_s or self._clock())
+            return Reply("again", why, after_s, answered=status >= 500 and status not in _AWAY)
         if 300 <= status < 400 and location:
             why += f": not followed to {redact(location)[:200]}; give the final address"
         if status in (401, 403):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.children import deaf_children
 from edgeface.data.synthetic.anatomy import pose_head
 from edgeface.data.synthetic.backdrops import backdrop
 from edgeface.data.synthetic.identity import Identity, nth_identity
@@ -94,7 +95,9 @@ def crops(
             images[row] = one(person)
     else:
         # A forked child may inherit locks that other threads hold; a spawned one starts clean.
-        with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
+        with deaf_children():
+            started = multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,))
+        with started as pool:
             for row, block in enumerate(pool.imap(one, people, chunksize=4)):
                 images[row] = block
     labels = np.repeat(np.arange(identities, dtype=np.int64), per_identity)
