@@ -103,8 +103,8 @@ def write_cohort(embeddings: npt.NDArray[np.floating], space: str, nearest: int 
     count, dimension = embeddings.shape
     if not MIN_MEMBERS <= count <= most_members(dimension) or not 1 <= nearest <= count:
         raise BundleError(
-            f"a cohort has {MIN_MEMBERS} to {most_members(dimension)} members of {dimension} numbers, of which 1 or more "
-            f"make a mean; got {count}, of which {nearest}"
+            f"a cohort has {MIN_MEMBERS} to {most_members(dimension)} members of {dimension} numbers, of which 1 or "
+            f"more make a mean; got {count}, of which {nearest}"
         )
     if not np.all(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-2):  # also true for what is not finite
         raise BundleError("a member of the cohort is not of unit length; is the network broken?")

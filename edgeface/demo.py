@@ -232,7 +232,14 @@ def _watch(recognizer: Recognizer, gallery: Path, out: Path, seed: int) -> tuple
     try:
         with Gallery(gallery, recognizer.embedder.space, recognizer.embedder.dimension) as people:
             summary = run(
-                camera, recognizer.detector, recognizer.embedder, people, settings, [events, file], recorder=recorder
+                camera,
+                recognizer.detector,
+                recognizer.embedder,
+                people,
+                settings,
+                [events, file],
+                recorder=recorder,
+                scoring=recognizer.scoring,
             )
     finally:
         file.close()

@@ -9,15 +9,15 @@ whatever searches by inner product finds the nearest people by it, exactly.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeface.cohort import Cohort
+from edgeface.manifest import Kind
 from edgeface.metrics import cosine_scores
 
-Kind = Literal["cosine", "normalised"]
 Floats = npt.NDArray[np.float32]
 
 WORDS: Final[dict[Kind, str]] = {"cosine": "cosine", "normalised": "normalised score"}

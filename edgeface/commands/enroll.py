@@ -87,7 +87,7 @@ def enroll_command(
             spec = source if source is not None else f"camera:{camera}"
             frames = stack.enter_context(open_frames(spec, live=LiveSettings(reconnect=False)))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
-            coach = Coach(CoachSettings(shots, angles, min_cosine=same))
+            coach = Coach(CoachSettings(shots, angles, min_score=same), recognizer.scoring)
             shown = show or (show is None and frames.live and has_display())
             told = stack.enter_context(_telling(shown, as_json))
             portraits = coached_portraits(recognizer, frames, coach, told)

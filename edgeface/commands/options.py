@@ -51,7 +51,7 @@ Fpir = Annotated[
 ]
 ThresholdCosine = Annotated[
     float | None,
-    typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),
+    typer.Option("--threshold", min=-1.0, max=1.0, help="Score to use instead of the bundle's threshold."),
 ]
 
 

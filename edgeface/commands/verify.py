@@ -46,15 +46,17 @@ def verify_command(
         recognizer.embed_one(image, str(path), largest=largest)
         for image, path in zip(images, (first, second), strict=True)
     )
-    score = float(one @ two)
+    scoring = recognizer.scoring
+    score = float(scoring.pairs(one[None], two[None])[0])
     limit = recognizer.threshold
     same = score >= limit.cosine
-    why = None if same else f"score {score:.4f} is below the threshold {limit.cosine:.4f}"
+    why = None if same else f"{scoring.word} {score:.4f} is below the threshold {limit.cosine:.4f}"
     if as_json:
         console.print_json(
             {
                 "same": same,
                 "score": score,
+                "scoring": scoring.kind,
                 "threshold": limit.cosine,
                 "fmr": limit.fmr,
                 "precision": recognizer.precision,
@@ -64,6 +66,6 @@ def verify_command(
         return
     rate = f"for a false match rate of {limit.fmr:g}" if limit.fmr else "as given"
     typer.echo(
-        f"{'same person' if same else 'two people'}: cosine {score:.4f}, threshold {limit.cosine:.4f} ({rate}, "
+        f"{'same person' if same else 'two people'}: {scoring.word} {score:.4f}, threshold {limit.cosine:.4f} ({rate}, "
         f"{recognizer.precision})"
     )
