@@ -269,6 +269,16 @@ class Manifest(_Record):
         return self
 
     @property
+    def lacks(self) -> tuple[str, ...]:
+        """What a bundle of today has and this one has not, in words, with what to do."""
+        if self.cohort is not None:
+            return ()
+        return (
+            "It has no cohort, so its scores rise where both faces are dark, blurred or covered; `edgeface calibrate "
+            "BUNDLE --data PEOPLE --cohort STRANGERS --out NEW` adds one",
+        )
+
+    @property
     def scoring(self) -> Kind:
         """What a score of the bundle is."""
         return "cosine" if self.cohort is None else "normalised"

@@ -64,6 +64,9 @@ def export_command(
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
     fmr: Annotated[str, typer.Option(help="False match rates to choose thresholds for.")] = "1e-2,1e-3",
+    cohort: opt.CohortFaces = None,
+    cohort_split: opt.CohortSplit = None,
+    no_cohort: opt.NoCohort = False,
     detector: Annotated[
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
     ] = "built-in",
@@ -92,6 +95,9 @@ def export_command(
     int8 is checked against fp32 on the val split of --data, or of --calibration.
 
     Accuracy and thresholds are measured on --data; without it, on the labelled people of --calibration.
+
+    A bundle gets a cohort of strangers, which scores are relative to, so that they drift less with light, blur and
+    covered faces: from --cohort, or else from --calibration if that shows 500 strangers or more.
 
     Examples:
 
@@ -131,12 +137,15 @@ def export_command(
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.export.strangers import draw_strangers
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.detection.detector import open_detector
+    from edgeface.runtime.detection.detector import Detector, open_detector
+    from edgeface.scoring import WORDS
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
+    opt.check_cohort(cohort, cohort_split, no_cohort=no_cohort)
     rates = console.rates(fmr)
     facts = _facts(fact or ())
     settings = ExportSettings(
@@ -181,18 +190,34 @@ def export_command(
         assert model is not None
         network = checkpoint_network(model, opset)
     drawn = draw_faces(faces, calibration_images, seed)
-    check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
+
+    def finder() -> Detector:
+        return open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu")
+
+    check_aligned(drawn, finder(), calibration)
     step(f"calibration: {drawn}")
     origin = f"{Path(calibration).name}: {drawn}"
     if known := sorted(facts.keys() & network.origin.keys()):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     network = replace(network, origin=network.origin | facts)
-    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)
+    strangers = None
+    if not no_cohort:
+        dimension = network.reference(drawn.images[:1]).shape[1]
+        others = faces if cohort is None else open_faces(cohort, split=cohort_split)
+        try:
+            strangers = draw_strangers(others, dimension, finder, seed=seed, name=Path(cohort or calibration).name)
+        except DataError as error:
+            if cohort is not None:
+                raise
+            step(f"no cohort, scores are plain cosines: {error}")
+    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step, strangers)
     if as_json:
         console.print_json(
             {
                 "bundle": str(out),
                 "space": manifest.space,
+                "scoring": manifest.scoring,
+                "cohort": None if manifest.cohort is None else manifest.cohort.model_dump(),
                 "precisions": {
                     key: entry.model_dump(exclude_none=True)
                     | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
@@ -222,6 +247,8 @@ def export_command(
             f"{threshold.pair}: threshold {threshold.cosine:.4f} "
             f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
         )
+    if manifest.cohort is not None:
+        typer.echo(f"scores: {WORDS[manifest.scoring]}, relative to {manifest.cohort.source}")
     typer.echo(f"bundle: {out}")
 
 

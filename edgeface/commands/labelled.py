@@ -86,9 +86,15 @@ def open_plan(
 
 
 def open_named(
-    model: Path, preprocessing: "Preprocessing | None", *, precision: str, provider: str, threads: int
+    model: Path,
+    preprocessing: "Preprocessing | None",
+    *,
+    precision: str,
+    provider: str,
+    threads: int,
+    cosine: bool = False,
 ) -> "OpenModel":
-    """Open a model, or a foreign ONNX network if preprocessing is given.
+    """Open a model, or a foreign ONNX network if preprocessing is given; `cosine` leaves a bundle's cohort out.
 
     Raises:
         ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
@@ -96,7 +102,7 @@ def open_named(
     from edgeface.evaluation.models import OpenModel, open_model
 
     if preprocessing is None:
-        return open_model(model, precision=precision, provider=provider, threads=threads)
+        return open_model(model, precision=precision, provider=provider, threads=threads, cosine=cosine)
     from edgeface.export.sources import ForeignEmbedder
     from edgeface.runtime.signature import refuse_loose
 
