@@ -60,7 +60,7 @@ class Outcome:
         visit: number of the visit, from 0.
         truth: who came; None for a stranger.
         decided: who was recognised, `unknown`, or `not seen`.
-        score: cosine that stands for the decision; None if there was none.
+        score: that stands for the decision; None if there was none.
         correct: the right name and no other, or for a stranger `unknown` and never a name.
     """
 

@@ -137,10 +137,10 @@ def _score_line(manifest: Manifest) -> str:
         return f"The cosine of two embeddings. {manifest.lacks[0]}."
     cohort = manifest.cohort
     return (
-        "A normalised score: the cosine of two embeddings, less what both faces have in common with the strangers that "
-        "they are nearest to. Faces that resemble each other because both are dark, blurred or covered resemble such "
-        f"strangers as well, so it drifts less than the cosine. The bundle carries {cohort.members} strangers for that, "
-        f"as embeddings, without pictures and names ({cohort.source}); the {cohort.nearest} nearest count."
+        "A normalised score: the cosine of two embeddings, less what both faces have in common with the strangers "
+        "that they are nearest to. Faces that resemble each other because both are dark, blurred or covered resemble "
+        f"such strangers as well, so it drifts less than the cosine. The bundle carries {cohort.members} strangers for "
+        f"that, as embeddings, without pictures and names ({cohort.source}); the {cohort.nearest} nearest count."
     )
 
 
@@ -148,7 +148,8 @@ def _threshold_lines(manifest: Manifest) -> list[str]:
     if not manifest.thresholds:
         return ["None: there were no labelled pairs to choose one on."]
     lines = [
-        f"| faces in | templates in | false match rate | {WORDS[manifest.scoring]} | 95 % interval | true match rate | impostor pairs |",
+        f"| faces in | templates in | false match rate | {WORDS[manifest.scoring]} | 95 % interval | true match rate "
+        "| impostor pairs |",
         "|---|---|---|---|---|---|---|",
     ]
     for threshold in manifest.thresholds:

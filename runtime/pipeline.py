@@ -117,7 +117,9 @@ class FramePipeline:
         if self._claim is not None and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10]) or "nobody"
             raise GalleryError(f"nobody called {self._claim!r} is in the gallery to be claimed; it has: {known}")
-        self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
+        self._judge = Judge(
+            self._limited(replace(decision, scoring=scoring.kind)), None if liveness is None else liveness.gate
+        )
         if self.limit is None:
             self._warn_of_false_matches(decision)
 

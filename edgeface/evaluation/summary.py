@@ -30,7 +30,7 @@ def verification_rows(assessment: Assessment) -> Rows:
         ["d'", f"{report.d_prime:.2f}", _number(found.get("d_prime"), 2)],
         *([f"TAR at FAR {rate}", f"{tar:.2%}", _share(found.get(rate))] for rate, tar in report.tar.items()),
         [
-            f"{WORDS[assessment.report.scoring]} for FMR {point.fmr:.3g}",
+            f"threshold ({WORDS[report.scoring]}) for FMR {point.fmr:.3g}",
             f"{point.threshold:.4f}",
             f"{low:.4f} to {high:.4f}",
         ],

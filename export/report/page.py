@@ -112,7 +112,8 @@ def _nature(manifest: Manifest) -> list[str]:
             f"pixels, turned so that the eyes lie where it expects them) into {contract.dimension} numbers, the "
             "embedding. Embeddings of one person point in similar directions. How similar is told by their cosine: 1 "
             "is the same direction, and around 0 is what two people have. Two faces count as one person from a certain "
-            f"{WORDS[manifest.scoring]} on, the threshold. The embedding that is stored when somebody enrols is a template."
+            f"{WORDS[manifest.scoring]} on, the threshold. The embedding that is stored when somebody enrols is a "
+            "template."
         ),
         markup.paragraph(_scoring(manifest)),
         markup.paragraph(
@@ -136,11 +137,11 @@ def _scoring(manifest: Manifest) -> str:
     if cohort is None:
         return " ".join(f"{text}." for text in manifest.lacks)
     return (
-        "Two dark, blurred or covered faces resemble each other whoever they are, which a cosine takes for likeness. So "
-        "it is not compared with the threshold as it is: what both faces have in common with the strangers that they "
-        "are nearest to is taken away from it. The result is the normalised score; 0 says that two faces are as near to "
-        f"each other as to those. The bundle carries {count(cohort.members)} strangers for that, as embeddings, without "
-        f"pictures and names ({cohort.source})."
+        "Two dark, blurred or covered faces resemble each other whoever they are, which a cosine takes for likeness. "
+        "So it is not compared with the threshold as it is: what both faces have in common with the strangers that "
+        "they are nearest to is taken away from it. The result is the normalised score; 0 says that two faces are as "
+        f"near to each other as to those. The bundle carries {count(cohort.members)} strangers for that, as "
+        f"embeddings, without pictures and names ({cohort.source})."
     )
 
 
