@@ -61,7 +61,7 @@ class Outcome:
         visit: number of the visit, from 0.
         truth: who came; None for a stranger.
         decided: who was recognised, `unknown`, or `not seen`.
-        score: cosine that stands for the decision; None if there was none.
+        score: that stands for the decision; None if there was none.
         correct: the right name and no other, or for a stranger `unknown` and never a name.
     """
 
@@ -233,7 +233,14 @@ def _watch(recognizer: Recognizer, gallery: Path, out: Path, seed: int) -> tuple
     try:
         with Gallery(gallery, recognizer.embedder.space, recognizer.embedder.dimension) as people:
             summary = run(
-                camera, recognizer.detector, recognizer.embedder, people, settings, [events, file], recorder=recorder
+                camera,
+                recognizer.detector,
+                recognizer.embedder,
+                people,
+                settings,
+                [events, file],
+                recorder=recorder,
+                scoring=recognizer.scoring,
             )
     finally:
         file.close()

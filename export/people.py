@@ -98,7 +98,7 @@ def gather_people(
     for done, index in enumerate(chosen):
         sample = data.samples[index]
         try:
-            faces.append(_face(data, index, finder, gate, largest, check_crops))
+            faces.append(usable_face(data, index, finder, gate, largest=largest, check_crops=check_crops))
             names.append(sample.identity or "")
         except (DataError, ImageError, NoFaceError) as error:
             skipped.append(Skipped(sample.key, str(error), error.kind))
@@ -110,9 +110,21 @@ def gather_people(
     return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped))
 
 
-def _face(
-    data: FaceSet, index: int, finder: Callable[[], Detector], gate: Gate, largest: bool, check_crops: bool
+def usable_face(
+    data: FaceSet,
+    index: int,
+    finder: Callable[[], Detector],
+    gate: Gate = OPEN,
+    *,
+    largest: bool = False,
+    check_crops: bool = False,
 ) -> npt.NDArray[np.uint8]:
+    """Return one face of a data set, (112, 112, 3) uint8 RGB aligned; arguments as `gather_people`.
+
+    Raises:
+        BundleError: as `finder` raises it.
+        DataError, ImageError, NoFaceError: the picture has no face that can be used.
+    """
     picture, key = data.photograph(index).image, data.samples[index].key
     if picture.shape == (FACE_SIZE, FACE_SIZE, 3):
         if check_crops:

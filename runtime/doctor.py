@@ -112,6 +112,8 @@ def _check_bundle(
         "why": None,
         "name": opened.manifest.name,
         "precisions": list(opened.manifest.precisions),
+        "scoring": opened.manifest.scoring,
+        "lacks": list(opened.manifest.lacks),
         "signed_by": opened.signed_by,
         "unlisted": list(opened.unlisted()),
         "placement": [row for name in working for row in _placement(opened, replace(choice, name=name))],

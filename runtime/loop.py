@@ -27,6 +27,7 @@ from edgeface.runtime.showing.pictures import Pictures, Recorder, Screen
 from edgeface.runtime.showing.snapshots import Snapshots
 from edgeface.runtime.summary import Ended, Summary
 from edgeface.runtime.timing import Laps, StageTimes
+from edgeface.scoring import COSINE, Scoring
 
 __all__ = ["RunSettings", "Summary", "run"]
 
@@ -90,6 +91,7 @@ def run(
     note: str = "",
     stop: threading.Event | None = None,
     liveness: LivenessCheck | None = None,
+    scoring: Scoring = COSINE,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
@@ -114,6 +116,7 @@ def run(
         note: what runs, for the pictures; the number of people is added.
         stop: ends the run when it is set, after the frame in work.
         liveness: whether those who are recognised are alive; None does not ask.
+        scoring: how a face is compared with a template, as the threshold was measured.
         clock: seconds that never go back, for how long there was no frame.
 
     Raises:
@@ -126,7 +129,7 @@ def run(
         decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
         attention = replace(attention, max_looks=None)  # there is no later frame
     pipeline = FramePipeline(
-        detector, embedder, gallery, decision, settings.gate, settings.tracker, limit, attention, liveness
+        detector, embedder, gallery, decision, settings.gate, settings.tracker, limit, attention, liveness, scoring
     )
 
     def whole_note() -> str:

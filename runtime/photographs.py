@@ -49,7 +49,7 @@ class Trial:
         known: of these, those that were known again in the copy.
         unknown: those that the copy shows too, and that were taken for nobody.
         mistaken: those that were taken for somebody else in the photograph.
-        threshold: cosine from which on somebody counts as known.
+        threshold: score from which on somebody counts as known.
         picture: the photograph with what was said, numbered.
     """
 
@@ -113,9 +113,10 @@ def _try(recognizer: Recognizer, image: npt.NDArray[np.uint8], name: str, out: P
     here, there = look(recognizer, image), look(recognizer, changed_copy(image))
     threshold = recognizer.limits.search({recognizer.precision: max(1, len(here.boxes))}).cosine
     partners = _partners(here.boxes, original_boxes(there.boxes, image.shape[1]))
+    templates, probes = recognizer.scoring.templates(here.embeddings), recognizer.scoring.probes(there.embeddings)
     answers = []
     for row, partner in enumerate(partners):
-        scores = here.embeddings @ there.embeddings[partner] if partner is not None else np.zeros(0, np.float32)
+        scores = templates @ probes[partner] if partner is not None else np.zeros(0, np.float32)
         best = int(scores.argmax()) if len(scores) else None
         said = best if best is not None and scores[best] >= threshold else None
         answers.append((said, None if best is None else float(scores[best]), row, partner))

@@ -25,6 +25,7 @@ from edgeface.runtime.detection.detector import Detector
 from edgeface.runtime.gallery.comparison import People
 from edgeface.runtime.liveness.liveness import LOOK_EVERY_S, LivenessCheck
 from edgeface.runtime.timing import Laps
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class FaceEmbedder(Protocol):
 class Templates(Protocol):
     """Where the people come from; `edgeface.runtime.gallery.gallery.Gallery` is one."""
 
-    def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        """Return T names, one a template, and the (T, D) float32 matrix with rows of unit length."""
+    def templates(self, scoring: Scoring = COSINE) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        """Return T names, one a template, and the (T, D + `extra`) float32 matrix that `scoring.templates` makes."""
         ...
 
     def changed(self) -> bool:
@@ -69,6 +70,7 @@ class FramePipeline:
             the gallery changes.
         attention: how many faces are looked at.
         liveness: whether those who are recognised are alive; None does not ask.
+        scoring: how a face is compared with a template.
 
     Raises:
         GalleryError: the gallery cannot be read, or there are people in it and nobody has the claimed name.
@@ -86,6 +88,7 @@ class FramePipeline:
         limit: Limit | None = None,
         attention: AttentionSettings | None = None,
         liveness: LivenessCheck | None = None,
+        scoring: Scoring = COSINE,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -110,7 +113,8 @@ class FramePipeline:
         self._shots: dict[int, Shot] = {}
         self._answers: list[Answer] = []
         self._is_outdated = False
-        self._people = People(*gallery.templates())
+        self._scoring = scoring
+        self._people = self._load()
         # Before anybody is enrolled, whoever is claimed may still come; among others, it is a slip.
         if self._claim is not None and self._people.names and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10])
@@ -118,7 +122,9 @@ class FramePipeline:
                 f"nobody called {self._claim!r} is in the gallery to be claimed, it has: {known}; "
                 f"enrol {self._claim!r}, or claim one of these"
             )
-        self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
+        self._judge = Judge(
+            self._limited(replace(decision, scoring=scoring.kind)), None if liveness is None else liveness.gate
+        )
         if self.limit is None:
             self._warn_of_false_matches(decision)
 
@@ -176,7 +182,7 @@ class FramePipeline:
         """
         if self._is_outdated or self._gallery.changed():
             self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
-            people = People(*self._gallery.templates())
+            people = self._load()
             self._judge.reset(self._limited(self._judge.settings))
             self._people, self._is_outdated = people, False
             logger.info("the gallery changed: %d people", len(self._people.names))
@@ -194,6 +200,10 @@ class FramePipeline:
         """End all tracks; their last answers wait for `drain`."""
         for track in self._tracker.end():
             self._lose(track)
+
+    def _load(self) -> People:
+        names, matrix = self._gallery.templates(self._scoring)
+        return People(names, matrix, scoring=self._scoring)
 
     def _follow(self, found: Detections, time_s: float) -> tuple[Detections, tuple[Track, ...]]:
         self.take_up_changes()

@@ -18,6 +18,7 @@ from edgeface.runtime.portrait import Portrait, take_portrait
 from edgeface.runtime.providers.choice import ProviderLike
 from edgeface.runtime.providers.session import Announce
 from edgeface.runtime.signature import refuse_loose
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Recognizer:
         limits: thresholds for faces that it embedded.
         name: of the bundle.
         gate: says which faces are good enough.
+        scoring: how two faces are compared.
     """
 
     detector: Detector
@@ -41,6 +43,7 @@ class Recognizer:
     limits: Limits
     name: str
     gate: Gate = OPEN
+    scoring: Scoring = COSINE
 
     @property
     def threshold(self) -> OperatingThreshold:
@@ -96,7 +99,7 @@ def open_recognizer(
         fmr: false match rate of one comparison to take the threshold of, however many there are.
         fpir: how often a search for a stranger may find somebody, whatever the size of the gallery; by default as
             often as one comparison at the bundle's strictest threshold.
-        threshold: cosine to use instead, in [-1, 1].
+        threshold: score to use instead, in [-1, 1]; a cosine, or a normalised score if the bundle has a cohort.
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
@@ -135,6 +138,7 @@ def open_recognizer(
         limits=limits,
         name=opened.manifest.name,
         gate=bundle_gate(opened, provider=provider, threads=threads, announce=announce),
+        scoring=opened.scoring(),
     )
 
 

@@ -54,13 +54,14 @@ def verify(
     portraits = [
         recognizer.take(image, name, largest=largest) for image, name in zip((first, second), names, strict=True)
     ]
-    score = recognizer.compare(*(recognizer.embed_face(taken.face) for taken in portraits))
+    one, two = (recognizer.embed_face(taken.face)[None] for taken in portraits)
+    score = float(recognizer.scoring.pairs(one, two)[0])
     limit = recognizer.threshold
     doubt = _doubt(recognizer, portraits)
     if doubt is not None:
         return Verification(None, score, limit.cosine, limit.fmr, doubt)
     same = score >= limit.cosine
-    why = None if same else f"score {score:.4f} is below the threshold {limit.cosine:.4f}"
+    why = None if same else f"{recognizer.scoring.word} {score:.4f} is below the threshold {limit.cosine:.4f}"
     return Verification(same, score, limit.cosine, limit.fmr, why)
 
 

@@ -129,7 +129,9 @@ def _ours(options: argparse.Namespace) -> dict[str, object]:
         events = ListSink()
         source = FrameSequence(_frames(options), fps=30.0)
         cpu_s = time.process_time()
-        summary = run(source, recognizer.detector, recognizer.embedder, people, settings, [events])
+        summary = run(
+            source, recognizer.detector, recognizer.embedder, people, settings, [events], scoring=recognizer.scoring
+        )
         cpu_s = time.process_time() - cpu_s
     if summary.error is not None:
         raise summary.error

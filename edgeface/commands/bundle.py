@@ -94,12 +94,14 @@ def bundle_verify_command(
 def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False) -> None:
     """Say what a bundle is: files, precisions, scores, thresholds, licences, who signed it. Opens no network."""
     from edgeface.runtime.bundle import open_bundle
+    from edgeface.scoring import WORDS
 
     opened = open_bundle(bundle)
     if as_json:
         facts: dict[str, Any] = opened.manifest.model_dump(mode="json")
         console.print_json(
             {"bundle": str(bundle), "signed_by": opened.signed_by, "unlisted": opened.unlisted(), "manifest": facts}
+            | {"lacks": opened.manifest.lacks}
         )
         return
     manifest = opened.manifest
@@ -110,6 +112,7 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
             ["embedding space", f"{manifest.space[:12]}, {manifest.embedder.dimension} numbers"],
             ["detector", manifest.detector.format if manifest.detector else "none"],
             ["quality network", _gate(manifest)],
+            ["cohort", manifest.cohort.source if manifest.cohort else "none: scores are plain cosines"],
             ["calibration", _calibration(opened)],
             ["threshold data", _threshold_data(opened)],
             ["opset, IR version", f"{manifest.opset}, {manifest.ir_version}"],
@@ -129,8 +132,10 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
     typer.echo()
     if manifest.thresholds:
         thresholds = [[t.pair, f"{t.fmr:g}", f"{t.cosine:.4f}", str(t.pairs)] for t in manifest.thresholds]
-        console.table(thresholds, ["threshold for", "false match rate", "cosine", "pairs"])
+        console.table(thresholds, ["threshold for", "false match rate", WORDS[manifest.scoring], "pairs"])
         typer.echo()
+    for text in manifest.lacks:
+        typer.echo(f"note: {text}")
     files = [[name, f"{entry.bytes}", entry.sha256] for name, entry in manifest.files.items()]
     console.table(files, ["file", "bytes", "SHA-256"])
 

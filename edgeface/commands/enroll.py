@@ -90,7 +90,8 @@ def enroll_command(
             live = LiveSettings(reconnect=False, any_certificate=any_certificate)
             frames = stack.enter_context(open_frames(spec, live=live))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
-            coach = Coach(CoachSettings(shots, angles, recognizer.gate.enrol, min_cosine=same))
+            settings = CoachSettings(shots, angles, recognizer.gate.enrol, min_score=same)
+            coach = Coach(settings, recognizer.scoring)
             shown = show or (show is None and frames.live and has_display())
             told = stack.enter_context(_telling(shown, as_json))
             portraits = coached_portraits(recognizer, frames, coach, told)

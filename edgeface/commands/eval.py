@@ -36,6 +36,9 @@ def eval_command(
     against: Annotated[Path | None, typer.Option(help="Another model to compare with, pair by pair.")] = None,
     against_precision: Annotated[str | None, typer.Option(help="Precision of the other, or of the same model.")] = None,
     against_provider: Annotated[str | None, typer.Option(help="Provider of the other, or of the same model.")] = None,
+    cosine: Annotated[
+        bool, typer.Option("--cosine", help="Compare by cosine, even if a bundle has a cohort for normalised scores.")
+    ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals, 100 or more; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="For drawing the bootstrap and a search.")] = 0,
     max_side: opt.MaxSide = 640,
@@ -113,7 +116,9 @@ def eval_command(
         make_folder(out)
     preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
     choices = foreign_choices(output, set_input)
-    opened = open_named(model, preprocessing, choices, precision=precision, provider=provider, threads=threads)
+    opened = open_named(
+        model, preprocessing, choices, precision=precision, provider=provider, threads=threads, cosine=cosine
+    )
     other = None
     if against is not None or against_precision is not None or against_provider is not None:
         chosen = against or model
@@ -124,6 +129,7 @@ def eval_command(
             precision=against_precision or ("auto" if against else precision),
             provider=against_provider or provider,
             threads=threads,
+            cosine=cosine,
         )
     plan = open_plan(
         data,

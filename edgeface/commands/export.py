@@ -66,6 +66,9 @@ def export_command(
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
     fmr: Annotated[str, typer.Option(help="False match rates to choose thresholds for.")] = "1e-2,1e-3",
+    cohort: opt.CohortFaces = None,
+    cohort_split: opt.CohortSplit = None,
+    no_cohort: opt.NoCohort = False,
     detector: Annotated[
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
     ] = "built-in",
@@ -102,6 +105,9 @@ def export_command(
 
     A foreign network comes in as it is: weights in files beside it, old opsets, other types, a fixed number of faces,
     int8. What is changed for that is said, and the result is compared with the original.
+
+    A bundle gets a cohort of strangers, which scores are relative to, so that they drift less with light, blur and
+    covered faces: from --cohort, or else from --calibration if that shows 500 strangers or more.
 
     Examples:
 
@@ -161,13 +167,16 @@ def export_command(
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.export.strangers import draw_strangers
     from edgeface.files import readable_name
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.detection.detector import open_detector
+    from edgeface.runtime.detection.detector import Detector, open_detector
+    from edgeface.scoring import WORDS
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
+    opt.check_cohort(cohort, cohort_split, no_cohort=no_cohort)
     rates = console.rates(fmr)
     facts = _facts(fact or ())
     settings = ExportSettings(
@@ -220,18 +229,34 @@ def export_command(
     for remark in network.remarks:
         step(remark)
     drawn = draw_faces(faces, calibration_images, seed)
-    check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
+
+    def finder() -> Detector:
+        return open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu")
+
+    check_aligned(drawn, finder(), calibration)
     step(f"calibration: {drawn}")
     origin = f"{source}: {drawn}"
     if known := sorted(facts.keys() & network.origin.keys()):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     network = replace(network, origin=network.origin | facts)
-    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step)
+    strangers = None
+    if not no_cohort:
+        dimension = network.reference(drawn.images[:1]).shape[1]
+        others = faces if cohort is None else open_faces(cohort, split=cohort_split)
+        try:
+            strangers = draw_strangers(others, dimension, finder, seed=seed, name=Path(cohort or calibration).name)
+        except DataError as error:
+            if cohort is not None:
+                raise
+            step(f"no cohort, scores are plain cosines: {error}")
+    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step, strangers)
     if as_json:
         console.print_json(
             {
                 "bundle": str(out),
                 "space": manifest.space,
+                "scoring": manifest.scoring,
+                "cohort": None if manifest.cohort is None else manifest.cohort.model_dump(),
                 "precisions": {
                     key: entry.model_dump(exclude_none=True)
                     | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
@@ -261,6 +286,8 @@ def export_command(
             f"{threshold.pair}: threshold {threshold.cosine:.4f} "
             f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
         )
+    if manifest.cohort is not None:
+        typer.echo(f"scores: {WORDS[manifest.scoring]}, relative to {manifest.cohort.source}")
     typer.echo(f"bundle: {out}")
 
 

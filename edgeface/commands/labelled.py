@@ -96,8 +96,9 @@ def open_named(
     precision: str,
     provider: str,
     threads: int,
+    cosine: bool = False,
 ) -> "OpenModel":
-    """Open a model, or a foreign ONNX network if preprocessing is given.
+    """Open a model, or a foreign ONNX network if preprocessing is given; `cosine` leaves a bundle's cohort out.
 
     Raises:
         ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
@@ -107,7 +108,7 @@ def open_named(
     if preprocessing is None:
         if choices is not None:
             raise ConfigError("--output and --set-input are for foreign networks; say what preprocessing it needs, too")
-        return open_model(model, precision=precision, provider=provider, threads=threads)
+        return open_model(model, precision=precision, provider=provider, threads=threads, cosine=cosine)
     from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.sources import ForeignEmbedder
     from edgeface.runtime.signature import refuse_loose

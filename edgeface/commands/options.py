@@ -49,9 +49,15 @@ Fpir = Annotated[
         "number of templates [default: the bundle's strictest false match rate]."
     ),
 ]
+CohortFaces = Annotated[
+    str | None,
+    typer.Option("--cohort", help="Faces of strangers that scores are relative to, as --data; 500 or more."),
+]
+CohortSplit = Annotated[str | None, typer.Option(help="Part of --cohort.")]
+NoCohort = Annotated[bool, typer.Option("--no-cohort", help="A bundle without a cohort: its scores are plain cosines.")]
 ThresholdCosine = Annotated[
     float | None,
-    typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),
+    typer.Option("--threshold", min=-1.0, max=1.0, help="Score to use instead of the bundle's threshold."),
 ]
 
 
@@ -180,3 +186,13 @@ def is_default(context: typer.Context, name: str) -> bool:
 def all_but(context: typer.Context, *names: str) -> frozenset[str]:
     """Return the names of all parameters of a command but some, for `refuse_foreign`."""
     return frozenset(parameter.name or "" for parameter in context.command.params) - frozenset(names)
+
+
+def check_cohort(cohort: str | None, split: str | None, *, no_cohort: bool) -> None:
+    """Raise `ConfigError` if the options of a cohort contradict each other."""
+    from edgeface.errors import ConfigError
+
+    if no_cohort and cohort is not None:
+        raise ConfigError("--cohort and --no-cohort contradict each other; give one of them")
+    if split is not None and cohort is None:
+        raise ConfigError(f"--cohort-split {split} is a part of --cohort; give that too")

@@ -245,6 +245,7 @@ def run_command(
             note=f"{recognizer.precision} on {recognizer.embedder.session.provider}",
             stop=stack.enter_context(stop_on_signals()),
             liveness=check,
+            scoring=recognizer.scoring,
         )
         outputs.finish()
         summary = replace(summary, sinks=outputs.states(summary.sinks))

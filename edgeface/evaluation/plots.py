@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import VerificationReport
 from edgeface.files import write_bytes
+from edgeface.scoring import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +148,8 @@ def _draw_scores(axes: "Axes", reports: Reports) -> None:
     scores = np.concatenate([report.scores for report in reports.values()])
     margin = 0.05
     axes.set(xlim=(max(-1.0, scores.min() - margin), min(1.0, scores.max() + margin)))
-    axes.set(xlabel="cosine", ylabel="density")
+    words = dict.fromkeys(WORDS[report.scoring] for report in reports.values())
+    axes.set(xlabel=" or ".join(words), ylabel="density")
     axes.legend(loc="best")
 
 

@@ -133,7 +133,7 @@ def _pictures(manifest: Manifest, scored: Scored, curves: dict[str, TradeOff]) -
             "The further apart both heaps lie, the better. What lies right of the threshold is taken for one person. "
             + (f"Areas are {names[0]}; where the others differ, their lines leave them." if len(names) > 1 else "")
         ),
-        score_chart({name: scored.scores[name, name] for name in names}, strictest),
+        score_chart({name: scored.scores[name, name] for name in names}, strictest, scored.scoring),
         markup.subheading("The choice"),
     ]
     drawable = {name: curve for name, curve in curves.items() if len(curve.fmr)}

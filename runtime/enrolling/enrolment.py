@@ -23,6 +23,7 @@ from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.matching import best_per_person, similarities
 from edgeface.runtime.portrait import Portrait, portrait
 from edgeface.runtime.recognizer import Recognizer
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def enroll(
         Template(embedding, seen.quality.sharpness, seen.source, recognizer.precision)
         for embedding, seen in zip(embeddings, taken, strict=True)
     ]
-    embedder = recognizer.embedder
+    embedder, scoring = recognizer.embedder, recognizer.scoring
     with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
         names, matrix = opened.templates()
         warnings = []
@@ -162,8 +163,8 @@ def enroll(
             except BundleError as error:  # templates of a precision that no threshold is known for
                 warnings = [f"not checked whether {name} is like somebody else in the gallery: {error}"]
             else:
-                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, force=force)
-        opened.enroll(name, templates)
+                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, scoring, force=force)
+        opened.enroll(name, templates, scoring)
         own = [*matrix[[row for row, other in enumerate(names) if other == name]], *embeddings]
         surplus = redundant(np.stack(own))
         if surplus >= MANY_REDUNDANT:
@@ -180,6 +181,7 @@ def resemblances(
     names: Sequence[str],
     matrix: npt.NDArray[np.float32],
     threshold: float,
+    scoring: Scoring = COSINE,
     *,
     force: bool = False,
 ) -> list[str]:
@@ -190,25 +192,28 @@ def resemblances(
         embeddings: (N, D) float32 of unit length, N at least 1.
         names: T names, one a template, T at least 1.
         matrix: (T, D) float32, rows of unit length.
-        threshold: cosine from which on a face is taken for somebody.
+        threshold: score from which on a face is taken for somebody.
+        scoring: how two faces are compared.
         force: warn of somebody else who is too near, instead of raising an error.
 
     Raises:
         GalleryError: one of the faces would be taken for somebody else.
     """
-    scores = np.max([similarities(matrix, embedding) for embedding in embeddings], axis=0)
+    templates = scoring.templates(matrix)
+    scores = np.max([similarities(templates, face) for face in scoring.probes(embeddings)], axis=0)
     warnings = []
     best = dict.fromkeys(names, -math.inf) | {match.name: match.score for match in best_per_person(names, scores)}
     own = best.pop(name, None)
     other = max(best, key=best.__getitem__, default=None)
     if other is not None and best[other] >= threshold:
-        alike = f"{name} looks like {other}, who is in the gallery: cosine {best[other]:.3f}, threshold {threshold:.3f}"
+        numbers = f"{scoring.word} {best[other]:.3f}, threshold {threshold:.3f}"
+        alike = f"{name} looks like {other}, who is in the gallery: {numbers}"
         if not force:
             raise GalleryError(f"{alike}; enrol them under that name if they are one, or with --force if they are two")
         warnings.append(f"{alike}; one may be taken for the other")
     if own is not None and own < threshold:
         warnings.append(
-            f"these pictures do not look like the {name} who was enrolled before: cosine {own:.3f}, threshold "
+            f"these pictures do not look like the {name} who was enrolled before: {scoring.word} {own:.3f}, threshold "
             f"{threshold:.3f}; remove them if it is somebody else"
         )
     return warnings
