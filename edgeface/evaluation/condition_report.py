@@ -39,8 +39,8 @@ def condition_note(report: ConditionReport, name: str, precision: str) -> str:
     )
     return (
         f"{report.people} people with two pictures each, everybody compared with everybody, {name} {precision} at the "
-        f"threshold {report.threshold:.4f}, {promised}. `both`: template and probe under the condition, `probe`: the probe "
-        f"alone. {gate} In brackets 95 % intervals, people drawn again."
+        f"threshold {report.threshold:.4f}, {promised}. `both`: template and probe under the condition, `probe`: the "
+        f"probe alone. {gate} In brackets 95 % intervals, people drawn again."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a bundle's stated false match rate is worth at a door: the battery of conditions, at the thresholds that ship."""
+"""What a bundle's stated false match rate is worth at a door: the battery, at the thresholds that ship."""
 
 import csv
 import io
@@ -218,7 +218,8 @@ def _rates(
     own = np.eye(len(scores), dtype=bool)
     counts = [float((compared & kind).sum()) for kind in (own, ~own)]
     tar, fmr = (
-        (accepted & compared & kind).sum() / count if count else None for kind, count in zip((own, ~own), counts)
+        (accepted & compared & kind).sum() / count if count else None
+        for kind, count in zip((own, ~own), counts, strict=True)
     )
     tar_interval = fmr_interval = None
     if len(draws) and tar is not None:
@@ -250,8 +251,8 @@ def _two_each(faces: FaceSet, people: int, seed: int) -> tuple[list[int], list[i
     chosen = rng.permutation(labels[counts >= 2])[:people]
     if len(chosen) < 2:
         raise DataError(
-            f"{len(chosen)} people in {faces.name} have two pictures, and it takes two such people; give labelled faces, "
-            "IDENTITY/PICTURE.jpg"
+            f"{len(chosen)} people in {faces.name} have two pictures, and it takes two such people; give labelled "
+            "faces, IDENTITY/PICTURE.jpg"
         )
     pairs = [rng.permutation(np.flatnonzero(faces.labels == label))[:2].tolist() for label in chosen]
     return [first for first, _ in pairs], [second for _, second in pairs]
