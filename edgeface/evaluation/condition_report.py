@@ -96,7 +96,6 @@ def conditions_picture(report: ConditionReport) -> bytes:
         false.set_yticks(list(places), [row.title for row in report.rows])
         false.invert_yaxis()
         true.set(xlim=(-2, 102), xlabel="true accept rate in % (o both sides, x the probe alone)")
-        figure.tight_layout()
 
     return png(draw, (11, 1.2 + 0.26 * max(len(report.rows), 3)))
 
