@@ -141,7 +141,7 @@ def test_the_command_writes_a_page_a_picture_and_the_numbers(folder, tmp_path):
     page = (out / "report.html").read_text()
     assert "without colour" in page and "<script" not in page
     assert decode_image((out / "conditions.png").read_bytes()).size
-    rows = list(csv.DictReader((out / "conditions.csv").open()))
+    rows = list(csv.DictReader((out / "conditions.csv").read_text().splitlines()))
     assert [(row["condition"], row["side"]) for row in rows][:3] == [
         ("clean", "both"),
         ("clean", "probe"),
