@@ -2,14 +2,15 @@
 
 A blurred, dark or covered face resembles every other such face, so that its cosines rise with whomever. How far they
 rise shows in the strangers it is nearest to: the mean of its cosines with the nearest members of a cohort is its cohort
-mean, and what two faces have in common beyond the mean of both cohort means is their normalised score; see
-`edgeface.scoring`. (Adaptive symmetric score normalisation of speaker verification: Matejka et al., "Analysis of Score
-Normalization in Multilingual Speaker Recognition", Interspeech 2017. Dividing by a spread was measured here as well and
-does not help.)
+mean. Half of it is taken off each score of the face (adaptive symmetric score normalisation, as speaker verification
+has it: Matejka et al., "Analysis of Score Normalization in Multilingual Speaker Recognition", Interspeech 2017; without
+its division by a spread). A face that is nearer to strangers than faces in good light usually are loses a surcharge on
+top. What is left of the cosine of two faces is their normalised score; see `edgeface.scoring`.
 
 The file is a line of JSON and the numbers behind it, row by row as int8: no pictures, no names.
 
-    {"format": "edgeface cohort 1", "space": ID, "members": N, "dimension": D, "scale": NUMBER, "nearest": K}
+    {"format": "edgeface cohort 1", "space": ID, "members": N, "dimension": D, "scale": NUMBER, "nearest": K,
+     "usual": NUMBER, "surcharge": NUMBER}
 
 A member is its row times `scale`, brought to unit length.
 """
@@ -29,6 +30,8 @@ COHORT_NAME: Final = "cohort.bin"
 MAX_COHORT_BYTES: Final = 300_000
 NEAREST: Final = 20
 """So many members make a cohort mean."""
+SURCHARGE: Final = 0.5
+"""Of what a cohort mean is above the usual one."""
 MIN_MEMBERS: Final = 100
 """Fewer strangers hold nobody who is near."""
 
@@ -48,6 +51,8 @@ class _Header(BaseModel):
     dimension: int = Field(ge=1, le=65536)
     scale: float = Field(gt=0, le=1)
     nearest: int = Field(ge=1, le=MAX_COHORT_BYTES)
+    usual: float = Field(ge=0, le=1)
+    surcharge: float = Field(ge=0, le=10)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,12 +63,16 @@ class Cohort:
         space: embedding space that they belong to.
         members: (N, D) float32, rows of unit length.
         nearest: so many of them make a cohort mean, 1 to N.
+        usual: the cohort mean that every second face in good light stays below, in [0, 1].
+        surcharge: share of what is above it that a face loses on top.
         id: 16 hexadecimal digits that tell this cohort from any other.
     """
 
     space: str
     members: Floats
     nearest: int
+    usual: float
+    surcharge: float
     id: str
 
     def means(self, embeddings: Floats) -> Floats:
@@ -83,25 +92,35 @@ class Cohort:
             means[start : start + step] = np.partition(cosines, cut, axis=1)[:, cut:].mean(axis=1)
         return np.clip(means, 0.0, 1.0)
 
+    def allowances(self, means: Floats) -> Floats:
+        """Return what is taken off every score of faces with these (M,) cohort means, (M,) float32, 0 or more."""
+        above = np.maximum(means - np.float32(self.usual), 0)
+        allowances: Floats = (means / 2 + np.float32(self.surcharge) * above).astype(np.float32)
+        return allowances
+
 
 def most_members(dimension: int) -> int:
     """Return how many members of so many numbers each a file may hold."""
     return (MAX_COHORT_BYTES - _MAX_HEADER_BYTES) // dimension
 
 
-def write_cohort(embeddings: npt.NDArray[np.floating], space: str, nearest: int = NEAREST) -> bytes:
+def write_cohort(
+    embeddings: npt.NDArray[np.floating], space: str, plain: int, nearest: int = NEAREST, surcharge: float = SURCHARGE
+) -> bytes:
     """Return the file of a cohort.
 
     Args:
         embeddings: (N, D) of unit length; N from `MIN_MEMBERS` to `most_members`.
         space: embedding space that they belong to.
-        nearest: so many of them make a cohort mean, 1 to N.
+        plain: so many of them, the first ones, are faces in good light, 1 to N; they say what is usual.
+        nearest: so many of them make a cohort mean, 1 to N - 1.
+        surcharge: see `Cohort`.
 
     Raises:
         BundleError: there are too few or too many, or one is not of unit length.
     """
     count, dimension = embeddings.shape
-    if not MIN_MEMBERS <= count <= most_members(dimension) or not 1 <= nearest <= count:
+    if not MIN_MEMBERS <= count <= most_members(dimension) or not 1 <= nearest < count or not 1 <= plain <= count:
         raise BundleError(
             f"a cohort has {MIN_MEMBERS} to {most_members(dimension)} members of {dimension} numbers, of which 1 or "
             f"more make a mean; got {count}, of which {nearest}"
@@ -110,7 +129,15 @@ def write_cohort(embeddings: npt.NDArray[np.floating], space: str, nearest: int 
         raise BundleError("a member of the cohort is not of unit length; is the network broken?")
     scale = float(np.abs(embeddings).max()) / 127
     numbers = np.rint(embeddings / scale).astype(np.int8)
-    header = _Header(space=space, members=count, dimension=dimension, scale=scale, nearest=nearest)
+    header = _Header(
+        space=space,
+        members=count,
+        dimension=dimension,
+        scale=scale,
+        nearest=nearest,
+        usual=round(_usual(embeddings, plain, nearest), 6),
+        surcharge=surcharge,
+    )
     return header.model_dump_json().encode() + b"\n" + numbers.tobytes()
 
 
@@ -152,4 +179,13 @@ def read_cohort(data: bytes, space: str, dimension: int, name: str = COHORT_NAME
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
         raise BundleError(f"{name} is not a valid cohort: a member is zero; export it again")
-    return Cohort(space, rows / lengths, header.nearest, hashlib.sha256(data).hexdigest()[:16])
+    nearest, usual, surcharge = header.nearest, header.usual, header.surcharge
+    return Cohort(space, rows / lengths, nearest, usual, surcharge, hashlib.sha256(data).hexdigest()[:16])
+
+
+def _usual(embeddings: npt.NDArray[np.floating], plain: int, nearest: int) -> float:
+    """Return the median of the cohort means of the first members, each held against the others."""
+    cosines = embeddings[:plain] @ embeddings.T
+    np.fill_diagonal(cosines, -np.inf)
+    cut = len(embeddings) - nearest
+    return float(np.clip(np.median(np.partition(cosines, cut, axis=1)[:, cut:].mean(axis=1)), 0, 1))

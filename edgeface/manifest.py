@@ -103,7 +103,7 @@ class Quantization(_Record):
 
 
 class Accuracy(_Record):
-    """Verification accuracy of one precision on named pairs."""
+    """Verification accuracy of one precision on named pairs; `scoring` says by what they were compared."""
 
     protocol: str
     pairs: int = Field(ge=1)
@@ -111,6 +111,7 @@ class Accuracy(_Record):
     accuracy_se: float = Field(ge=0)
     eer: Rate
     tar: dict[str, Rate]
+    scoring: Kind = "cosine"
 
 
 class PrecisionEntry(_Record):

@@ -1,11 +1,11 @@
 """How two faces are compared: by the cosine of their embeddings, or with a cohort by the normalised score.
 
-The normalised score is the cosine less the mean of both faces' cohort means: how much nearer they are to each other
-than to the strangers they are nearest to. 0 says no nearer than to those; it falls for two faces that resemble
+The normalised score is the cosine less an allowance of either face, which says how near that is to strangers (see
+`edgeface.cohort`): about 0 where two faces are no nearer to each other than to those, lower for faces that resemble
 everybody, such as two dark ones.
 
-It is an inner product of two longer vectors, [t, 1, -m(t) / 2] of a template and [q, -m(q) / 2, 1] of a face, so that
-whatever searches by inner product finds the nearest people by it, exactly.
+It is an inner product of two longer vectors, [t, 1, -a(t)] of a template and [q, -a(q), 1] of a face, so that whatever
+searches by inner product finds the nearest people by it, exactly.
 """
 
 from dataclasses import dataclass
@@ -61,13 +61,16 @@ class Scoring:
         """
         if self.cohort is None:
             return embeddings
-        return self._longer(embeddings, self.cohort.means(embeddings) if means is None else means, first=False)
+        known = self.cohort.means(embeddings) if means is None else means
+        allowances = self.cohort.allowances(known)[:, None]
+        return np.concatenate([embeddings, np.ones_like(allowances), -allowances], axis=1)
 
     def probes(self, embeddings: Floats) -> Floats:
         """Return the side of the faces that are held against templates, (N, D + `extra`) float32; see `templates`."""
         if self.cohort is None:
             return embeddings
-        return self._longer(embeddings, self.cohort.means(embeddings), first=True)
+        allowances = self.cohort.allowances(self.cohort.means(embeddings))[:, None]
+        return np.concatenate([embeddings, -allowances, np.ones_like(allowances)], axis=1)
 
     def pairs(self, first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return the score of each row of `first` with the same row of `second`.
@@ -87,14 +90,8 @@ class Scoring:
             return scores
         for side in (first, second):
             unit = (side / np.linalg.norm(side, axis=1, keepdims=True)).astype(np.float32)
-            scores -= self.cohort.means(unit) / 2
+            scores -= self.cohort.allowances(self.cohort.means(unit))
         return np.maximum(scores, -1.0)
-
-    @staticmethod
-    def _longer(embeddings: Floats, means: Floats, *, first: bool) -> Floats:
-        half = -0.5 * means.astype(np.float32)[:, None]
-        columns = (half, np.ones_like(half)) if first else (np.ones_like(half), half)
-        return np.concatenate([embeddings.astype(np.float32, copy=False), *columns], axis=1)
 
 
 COSINE: Final = Scoring()

@@ -129,7 +129,10 @@ def _accuracy_note(manifest: Manifest) -> str:
     measured = [entry.accuracy for entry in manifest.precisions.values() if entry.accuracy]
     if not measured:
         return "No labelled pairs were given, so the accuracy is not known."
-    return f"Accuracy: mean and standard error over the folds of {measured[0].pairs} pairs ({measured[0].protocol})."
+    kind = "" if measured[0].scoring == manifest.scoring else f", compared by {WORDS[measured[0].scoring]}"
+    return (
+        f"Accuracy: mean and standard error over the folds of {measured[0].pairs} pairs ({measured[0].protocol}{kind})."
+    )
 
 
 def _score_line(manifest: Manifest) -> str:

@@ -21,6 +21,7 @@ def accuracy_entry(report: VerificationReport, protocol: str) -> Accuracy:
         accuracy_se=report.accuracy_se,
         eer=report.eer,
         tar=report.tar,
+        scoring=report.scoring,
     )
 
 

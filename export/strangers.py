@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.cohort import COHORT_NAME, most_members, read_cohort, write_cohort
-from edgeface.conditions.drawing import worsen
+from edgeface.conditions import drawing
+from edgeface.conditions.drawing import Draw
+from edgeface.conditions.pixels import Image
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.evaluation.verification import BATCH, FaceEmbedder
@@ -21,8 +23,10 @@ from edgeface.scoring import Scoring
 
 LEAST: Final = 500
 """Fewer strangers are no cohort: of few, the nearest are not near."""
-PLAIN_SHARE: Final = 0.2
-"""So many of the faces stay as they are."""
+PLAIN_SHARE: Final = 0.1
+"""So many of the faces stay as they are; the others get one condition each, in turns."""
+WEAKEST: Final = 0.4
+"""Least strength of a condition: a face with less of it has the cohort mean of one without."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +100,7 @@ def draw_strangers(
     plain = round(PLAIN_SHARE * len(faces))
     for place in range(plain, len(faces)):
         rng = np.random.default_rng((seed, zlib.crc32(keys[place].encode())))
-        faces[place] = worsen(faces[place], rng.uniform(), rng)
+        faces[place] = _DRAWS[place % len(_DRAWS)](faces[place], rng.uniform(WEAKEST, 1), rng)
     who = "without a name" if not named else f"{named} of them with a name"
     source = f"{label}: {len(faces)} faces {who}, {plain} as they are, the others under drawn conditions, seed {seed}"
     return Strangers(np.stack(faces), plain, source)
@@ -110,10 +114,27 @@ def make_cohort(strangers: Strangers, embedder: FaceEmbedder, space: str) -> New
     """
     parts = [embedder.embed(strangers.faces[start : start + BATCH]) for start in range(0, len(strangers.faces), BATCH)]
     embeddings = np.concatenate(parts)
-    data = write_cohort(embeddings, space)
+    data = write_cohort(embeddings, space, strangers.plain)
     cohort = read_cohort(data, space, embeddings.shape[1])
     entry = CohortEntry(file=COHORT_NAME, members=len(embeddings), nearest=cohort.nearest, source=strangers.source)
     return NewCohort(entry, data, Scoring(cohort))
+
+
+def _both(face: Image, strength: float, rng: np.random.Generator) -> Image:
+    return drawing.draw_mask(drawing.draw_glasses(face, strength, rng), strength, rng)
+
+
+_DRAWS: Final[tuple[Draw, ...]] = (
+    drawing.draw_dark,
+    drawing.draw_backlight,
+    drawing.draw_blur,
+    drawing.draw_small,
+    drawing.draw_infrared,
+    drawing.draw_mask,
+    drawing.draw_glasses,
+    _both,
+)
+"""All kinds alike, also the rare ones: a face is compared with those that suffer from the same."""
 
 
 def _order(data: FaceSet, rng: np.random.Generator) -> list[int]:

@@ -86,8 +86,10 @@ def test_an_event_has_exactly_the_documented_fields():
 
 def test_an_event_tells_what_was_compared_with_what():
     """With llr a score above the threshold may well belong to nobody: what counts is the sum of the evidence."""
-    scale = Evidence(np.array([-1.0, 0.5, 1.0]), np.array([-4.0, 0.0, 4.0]))
-    settings = DecisionSettings(0.4, fmr=1e-4, window=1, votes=1, rule="llr", evidence=scale, scoring="normalised")
+    scale = Evidence(np.array([-1.0, 0.5, 0.6, 1.0]), np.array([-4.0, 0.0, 1.0, 4.0]))
+    settings = DecisionSettings(
+        0.4, fmr=1e-4, window=1, votes=1, hold=1, rule="llr", evidence=scale, scoring="normalised"
+    )
     decision = weigh([Comparison(Match("al", 0.754))], settings)
     track = Track(2, np.array([10, 20, 30, 40], np.float32), 0.0, 1.0)
     told = json.loads(

@@ -9,6 +9,7 @@ from edgeface.export.thresholds import Scored
 from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Accuracy, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
+from edgeface.scoring import WORDS
 
 
 def score_section(manifest: Manifest, scored: Scored | None) -> list[str]:
@@ -114,7 +115,8 @@ def _accuracy_table(measured: dict[str, Accuracy]) -> list[str]:
     header = ("precision", "accuracy", "equal error rate", *(f"TAR at {one_in(float(rate))}" for rate in rates))
     return [
         markup.paragraph(
-            f"Accuracy is the share of right answers among {count(first.pairs)} pairs ({first.protocol}); the "
+            f"Accuracy is the share of right answers among {count(first.pairs)} pairs ({first.protocol}), compared by "
+            f"{WORDS[first.scoring]}; the "
             "threshold for each part of them was chosen on the other parts. At the equal error rate, EER, both "
             "mistakes are equally frequent: one number to compare networks by. TAR at 1 in 1 000 is the share of "
             "genuine pairs that are recognised while one impostor pair in a thousand is a false match."
