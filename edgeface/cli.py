@@ -1,9 +1,12 @@
 """The command `edgeface`: the list of commands, and the one place where errors become exit codes."""
 
-import errno
 import logging
+import os
+import stat
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import HAS_RICH, TyperArgument, TyperGroup, TyperOption
@@ -49,7 +52,8 @@ from edgeface.commands.run import run_command
 from edgeface.commands.signals import code_of, end_on_signals, exit_code
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
-from edgeface.errors import EdgefaceError, MissingPackageError
+from edgeface.errors import ConfigError, EdgefaceError, MissingPackageError
+from edgeface.files import is_full
 
 
 class Commands(TyperGroup):
@@ -61,8 +65,11 @@ class Commands(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        for command in _tree(self):
+            for parameter in command.params:
+                parameter.callback = _sensible(parameter.callback)
         if HAS_RICH:  # it has no part in help otherwise
-            escape_help(self)
+            _escape_help(self)
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Run a command, and exit."""
@@ -86,17 +93,50 @@ class Commands(TyperGroup):
             raise typer.Exit(code_of(interruption)) from None
 
 
-def escape_help(command: Any) -> None:
-    """Mark up all help of a command and those below it so that rich, which takes `[x]` for markup, prints it."""
+def _tree(command: Any) -> Iterator[Any]:
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from _tree(below)
+
+
+def _escape_help(group: Any) -> None:
+    """Mark up all help so that rich, which takes `[x]` for markup, prints it."""
     from rich.markup import escape
 
-    command.help = escape(command.help or "")
-    for parameter in command.params:
-        if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
-            parameter.help = escape(parameter.help)
-    if isinstance(command, TyperGroup):
-        for below in command.commands.values():
-            escape_help(below)
+    for command in _tree(group):
+        command.help = escape(command.help or "")
+        for parameter in command.params:
+            if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
+                parameter.help = escape(parameter.help)
+
+
+def _sensible(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return what refuses values that no option can mean, and then does what the callback of the option does."""
+
+    def check(context: Any, parameter: Any, value: Any) -> Any:
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, int | float) and not abs(each) <= _LARGEST:
+                raise typer.BadParameter(f"{each} is no number to work with; give one of at most {_LARGEST:g}")
+            if isinstance(each, str | Path) and parameter.name not in _SPECIAL_FILES:
+                _refuse_special(each)
+        return value if callback is None else callback(context, parameter, value)
+
+    return check
+
+
+def _refuse_special(path: str | Path) -> None:
+    """Refuse what is no file or folder: a pipe may wait for ever, a device may never end, or be replaced by a file."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # what is not there is for others to say, and a name may be no path at all
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ConfigError(f"{path} is a device or a pipe; give a file or a folder")
+
+
+_SPECIAL_FILES: Final = ("source", "gallery_key", "file_key", "new_key")
+"""Parameters that take a camera's device, or a key from a pipe, as `<(...)` makes one in a shell."""
+_LARGEST: Final = 2**53
 
 
 def _mendable(error: Exception) -> str | None:
@@ -108,7 +148,7 @@ def _mendable(error: Exception) -> str | None:
             return str(MissingPackageError(package, _EXTRAS[package]))
         case MemoryError():
             return "there is not enough memory for this; close other programs, or give it less to work on"
-        case OSError() if error.errno in _FULL:
+        case OSError() if is_full(error):
             where = f" for {error.filename}" if error.filename else ""
             return console.one_line(f"there is no room{where}: {error.strerror}; free some space and try again")
         case OSError() if error.errno is not None:
@@ -118,7 +158,6 @@ def _mendable(error: Exception) -> str | None:
     return None
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",

@@ -17,59 +17,20 @@ from edgeface.image_formats.broken import BrokenPicture
 HEAD_BYTES: Final = 4096
 """So many bytes of a file tell its kind; of a camera's raw file they mostly do."""
 
-IMAGE_SUFFIXES: Final = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".pbm",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-        ".pam",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".jpc",
-    ]
-)
-"""File names with these endings (any case) are taken for pictures without a look at the file."""
-
 SURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Files with these endings are listed without a look inside: a hundred thousand of them take a second."""
 
+IMAGE_SUFFIXES: Final = SURE_SUFFIXES | {
+    *(".jpe", ".jfif", ".apng", ".dib", ".gif", ".avif", ".heic", ".heif", ".hif"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".jp2", ".j2k", ".jpx", ".jpc"),
+}
+"""File names with these endings (any case) are meant to be pictures."""
+
 COMPANION_SUFFIXES: Final = frozenset(
-    [
-        ".csv",
-        ".db",
-        ".html",
-        ".ini",
-        ".json",
-        ".jsonl",
-        ".lst",
-        ".md",
-        ".npy",
-        ".npz",
-        ".onnx",
-        ".toml",
-        ".txt",
-        ".xml",
-        ".yaml",
-        ".yml",
-    ]
+    (
+        *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".lst", ".md", ".npy", ".npz", ".onnx", ".toml", ".txt"),
+        *(".xml", ".yaml", ".yml"),
+    )
 )
 """Files with these endings, and no picture inside, lie beside pictures for good reasons: they are not told."""
 

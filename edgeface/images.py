@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ImageError
-from edgeface.files import readable_name, write_bytes
+from edgeface.files import PRIVATE, readable_name, write_bytes
 from edgeface.image_formats import heic, heif
 from edgeface.image_formats.broken import BrokenPicture
 from edgeface.image_headers import check_structure, picture_size
@@ -114,8 +114,8 @@ def encode_image(image: npt.NDArray[np.uint8], suffix: str = ".png", quality: in
 
 
 def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 RGB to `path`, atomically, in the format of its suffix."""
-    write_bytes(path, encode_image(image, path.suffix.lower()))
+    """Write (H, W, 3) uint8 RGB to `path`, atomically, in the format of its suffix; for its owner only."""
+    write_bytes(path, encode_image(image, path.suffix.lower()), mode=PRIVATE)
 
 
 def _read(path: Path) -> bytes:

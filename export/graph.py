@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edgeface.errors import ExportError
 from edgeface.export.cleaning import set_metadata
+from edgeface.export.preprocessing import Channels
 from edgeface.export.tracing import DEFAULT_OPSET, to_onnx
 from edgeface.faces import FACE_SIZE
 from edgeface.files import sha256
@@ -20,37 +21,54 @@ class DeployedEmbedder(nn.Module):
     """The backbone between the preprocessing and the normalisation that a device would have to repeat.
 
     faces (N, 112, 112, 3) uint8 RGB -> (N, D) float32 of unit length.
+
+    Args:
+        backbone: takes (pixel - mean) * scale, RGB.
+        mean: of all channels, or of each.
+        scale: likewise.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, mean: Channels = 127.5, scale: Channels = 1 / 127.5) -> None:
         super().__init__()
         self.backbone = backbone
+        self.mean, self.scale = (
+            torch.tensor(value)[:, None, None] if isinstance(value, tuple) else value for value in (mean, scale)
+        )
 
     def forward(self, faces: Tensor) -> Tensor:
         """Embed a batch of faces."""
         pixels = faces.permute(0, 3, 1, 2).to(torch.float32)
-        embeddings: Tensor = self.backbone((pixels - 127.5) * (1 / 127.5))
+        embeddings: Tensor = self.backbone((pixels - self.mean) * self.scale)
         # Not F.normalize: it exports as nine nodes with shape arithmetic. Not "+ 1e-12": it is optimized away.
         return embeddings * torch.rsqrt((embeddings * embeddings).sum(1, keepdim=True).clamp_min(1e-12))
 
 
-def export_backbone(backbone: nn.Module, *, classes: int = 0, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+def export_backbone(
+    backbone: nn.Module,
+    *,
+    classes: int = 0,
+    opset: int = DEFAULT_OPSET,
+    mean: Channels = 127.5,
+    scale: Channels = 1 / 127.5,
+) -> onnx.ModelProto:
     """Export a backbone as an embedder that meets the contract of the project.
 
     The result holds no external data, no source paths and no names of the machine it was made on; the same
     weights give the same bytes.
 
     Args:
-        backbone: float32 (N, 3, 112, 112) RGB in [-1, 1] -> (N, D), in eval mode, on the CPU.
+        backbone: float32 (N, 3, 112, 112) RGB -> (N, D), in eval mode, on the CPU.
         classes: number of classes of the loss head it was trained with, to prove that the head is gone.
         opset: ONNX operator set, 17 to 20.
+        mean: taken off each pixel value in [0, 255]; one number, or one for each of R, G and B.
+        scale: multiplied after that, likewise.
 
     Raises:
         ExportError: a part is in train mode, a weight is not finite, the head is still there, or the file
             came out with another opset than asked.
     """
     model = to_onnx(
-        DeployedEmbedder(backbone),
+        DeployedEmbedder(backbone, mean, scale),
         torch.zeros(2, FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8),
         inputs=["faces"],
         outputs=["embeddings"],

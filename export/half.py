@@ -2,10 +2,10 @@
 
 import onnx
 from onnx import helper
-from onnxruntime.transformers.float16 import convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
+from edgeface.errors import ExportError
 from edgeface.export.cleaning import clean_model, set_metadata
+from edgeface.telemetry import import_onnxruntime
 
 
 def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -13,18 +13,26 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Everything after the last product stays in float32: the squared length of an embedding can exceed 65504, the
     largest float16.
+
+    Raises:
+        ExportError: there is no product in it.
     """
     nodes = list(model.graph.node)
-    last = max(index for index, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul"))
+    last = max((index for index, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul")), default=None)
+    if last is None:
+        raise ExportError("the network has no convolution or matrix product; leave out fp16")
     after = [node.name for node in nodes[last + 1 :]]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=after)
+    converted = import_onnxruntime("transformers.float16").convert_float_to_float16(
+        copy, keep_io_types=True, node_block_list=after
+    )
     _skip_detours(converted)
-    OnnxModel(converted).topological_sort()  # the converter appends its casts at the end
-    converted = clean_model(converted)
-    set_metadata(converted, {entry.key: entry.value for entry in model.metadata_props})
-    return converted
+    # The converter appends its casts at the end.
+    import_onnxruntime("transformers.onnx_model").OnnxModel(converted).topological_sort()
+    cleaned = clean_model(converted)
+    set_metadata(cleaned, {entry.key: entry.value for entry in model.metadata_props})
+    return cleaned
 
 
 def _skip_detours(model: onnx.ModelProto) -> None:

@@ -44,6 +44,8 @@ from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
 from edgeface.scoring import COSINE, Scoring
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
+SPREAD_FACT: Final = "embeddings of two different calibration faces"
+"""What the manifest says of how far apart a network keeps faces."""
 
 Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 Step = Callable[[str], None]
@@ -224,7 +226,7 @@ def export_bundle(
         ),
         opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
         ir_version=model.ir_version,
-        origin=network.origin,
+        origin=network.origin | {SPREAD_FACT: str(spread)},
         tools=tool_versions(),
         licences=settings.licences,
         files=list_files(files),

@@ -81,13 +81,22 @@ class Affine:
                     raise ExportError(f"{path} is larger than the {MAX_FILE_BYTES} bytes that a 2 x 3 matrix may have")
                 file.seek(0)
                 matrix = np.lib.format.read_array(file, allow_pickle=False)
+        except ExportError:
+            raise
         except FileNotFoundError:
             raise ExportError(f"matrix not found: {path}") from None
         except OSError as error:
             raise ExportError(f"matrix {path} cannot be read: {error.strerror}") from error
-        except (ValueError, EOFError, MemoryError) as error:
-            raise ExportError(f"{path} is not a .npy file of a 2 x 3 matrix: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # NumPy reads the header with Python's own parser, which raises what it likes
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ExportError(f"{path} is not a .npy file of a 2 x 3 matrix: {reason}") from None
         return cls(matrix, str(path))
+
+    @classmethod
+    def resize(cls, size_wh: tuple[int, int]) -> Self:
+        """Return the map of the whole crop onto a picture of another size, as cv2.resize makes it: edges on edges."""
+        scale = np.array(size_wh) / FACE_SIZE
+        return cls(np.column_stack([np.diag(scale), (scale - 1) / 2]), f"the size {size_wh[1]} x {size_wh[0]}")
 
     @property
     def sha256(self) -> str:

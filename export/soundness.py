@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -58,7 +59,7 @@ def check_embedder(model: onnx.ModelProto, *, named: bool = False) -> None:
         ExportError: a weight is not finite, a node is in train mode, or the graph ends in class scores.
     """
     check_weights(model)
-    _check_mode(model)
+    check_mode(model)
     if not named:
         check_head(model)
 
@@ -81,7 +82,12 @@ def check_weights(model: onnx.ModelProto) -> None:
             )
 
 
-def _check_mode(model: onnx.ModelProto) -> None:
+def check_mode(model: onnx.ModelProto) -> None:
+    """Check that no node is in train mode.
+
+    Raises:
+        ExportError: one is.
+    """
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -106,8 +112,8 @@ def check_head(model: onnx.ModelProto) -> None:
     - more numbers than an embedding has;
     - cosines to stored directions of unit length, which is what margin heads compute, however few classes there are;
     - a product right behind the product that makes the embedding: nothing but linear steps between them, so for an
-      embedding the second would be of no use. It is one all the same if a batch norm follows, or if the first product has
-  no bias: then both are one product of low rank.
+      embedding the second would be of no use. It is one all the same if a batch norm follows, if its directions stand
+      at right angles, as main axes do, or if the first product has no bias: then both are one product of low rank.
 
     Raises:
         ExportError: it does; the message names the tensor before the head.
@@ -122,8 +128,8 @@ def check_head(model: onnx.ModelProto) -> None:
         )
     if _SCORES.search(output.lower()):
         raise ExportError(
-            f"the output {output!r} is named as class scores are; say with --output which tensor is the embedding: that "
-            f"one, if it is, or one before a loss head"
+            f"the output {output!r} is named as class scores are; say with --output which tensor is the embedding: "
+            "that one, if it is, or one before a loss head"
         )
     last = ending.product
     if last is None:
@@ -136,11 +142,11 @@ def check_head(model: onnx.ModelProto) -> None:
         and not before.is_factor
         and made != taken == graph.widths.get(before.product.output[0], 0)
     )
-    if made > MAX_DIMENSION or linear or graph.is_cosine(last):
+    if made > MAX_DIMENSION or ((linear or graph.is_cosine(last)) and not graph.is_projection(last)):
         raise ExportError(
             f"the network ends in {last.name or last.op_type}, which makes {made} numbers of {taken}: that is a loss "
-            f"head for {made} classes and no embedding; cut it off with --output {last.input[0]} (if the {made} numbers "
-            f"are the embedding, say so with --output {output})"
+            f"head for {made} classes and no embedding; cut it off with --output {last.input[0]} (if the {made} "
+            f"numbers are the embedding, say so with --output {output})"
         )
 
 
@@ -241,18 +247,26 @@ class _Graph:
         return False
 
     def _has_unit_directions(self, product: onnx.NodeProto) -> bool:
-        stored = self._weights.get(product.input[1])
-        if stored is None:
+        directions = self._directions(product)
+        if directions is None:
             return self._is_unit(product.input[1])
+        return bool(np.abs(np.linalg.norm(directions, axis=1) - 1).max() <= _UNIT)
+
+    def is_projection(self, product: onnx.NodeProto) -> bool:
+        """Whether the directions of a product stand at right angles, as main axes do, and those of classes do not."""
+        directions = self._directions(product)
+        if directions is None or len(directions) > directions.shape[1]:
+            return False
+        unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+        return bool(np.abs(unit @ unit.T - np.eye(len(unit))).max() <= _UNIT)
+
+    def _directions(self, product: onnx.NodeProto) -> npt.NDArray[np.float64] | None:
+        """Return the stored weights of a product, a row for each number that it makes; None if they are computed."""
+        stored = self._weights.get(product.input[1])
+        if stored is None or len(stored.dims) != 2:
+            return None
         weights = np.asarray(numpy_helper.to_array(stored), np.float64)
-        if weights.ndim != 2:
-            return False
-        rows = weights if product.op_type == "Gemm" and _attribute(product, "transB") == 1 else weights.T
-        if np.abs(np.linalg.norm(rows, axis=1) - 1).max() > _UNIT:
-            return False
-        # Axes at right angles are a projection, such as a PCA makes; directions of classes are not.
-        square = len(rows) <= rows.shape[1] and np.abs(rows @ rows.T - np.eye(len(rows))).max() < _UNIT
-        return not square
+        return weights if product.op_type == "Gemm" and _attribute(product, "transB") == 1 else weights.T
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> object:

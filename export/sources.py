@@ -1,17 +1,21 @@
-"""The two kinds of networks that can be exported: our checkpoints and foreign ONNX embedders."""
+"""The kinds of networks that can be exported: our checkpoints, foreign ONNX embedders, and weights of others."""
 
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.errors import ConfigError
 from edgeface.evaluation.backbone import BackboneEmbedder
-from edgeface.export.foreign import Preprocessing, adapt
+from edgeface.export.foreign import adapt
 from edgeface.export.graph import export_backbone
 from edgeface.export.importing.foreign_model import NOTHING_SAID, Choices, deployable, open_foreign
 from edgeface.export.importing.graphs import opset_of
 from edgeface.export.pipeline import Network
+from edgeface.export.preprocessing import Preprocessing
+from edgeface.export.presets import Said, complete
 from edgeface.export.tracing import DEFAULT_OPSET
+from edgeface.export.weights import weights_network
 from edgeface.files import readable_name
 from edgeface.runtime.providers.session import open_session
 from edgeface.training.checkpoint import load_backbone
@@ -45,7 +49,8 @@ class ForeignEmbedder:
         """The network, without what kept it from being used."""
         data = self.foreign.model.SerializeToString()
         self._session = open_session(data, provider=provider, threads=threads, name=str(path))
-        self._preprocessing = preprocessing
+        self.preprocessing = self.foreign.image.preprocessing
+        """With the layout and size of the network's input."""
         self.provider = self._session.provider
         """Short name of the provider that runs it."""
 
@@ -53,9 +58,55 @@ class ForeignEmbedder:
         """Embed (N, 112, 112, 3) uint8 RGB faces; returns (N, D) float32 of unit length."""
         image, rows = self.foreign.image, []
         for face in faces:
-            prepared = image.fitted.apply(face[None]).repeat(image.batch or 1, axis=0)
+            prepared = self.preprocessing.apply(face[None]).repeat(image.batch or 1, axis=0)
             rows.append(self._session.run({image.name: prepared})[0][:1])
-        return self._preprocessing.finish(np.concatenate(rows))
+        return self.preprocessing.finish(np.concatenate(rows))
+
+
+def open_network(
+    model: Path | None,
+    onnx_file: Path | None,
+    name: str | None,
+    said: Said | None,
+    opset: int = DEFAULT_OPSET,
+    choices: Choices | None = None,
+) -> Network:
+    """Open what is to be exported, one of a model and an ONNX file.
+
+    Args:
+        model: run folder, checkpoint folder, or file of weights.
+        onnx_file: foreign ONNX embedder.
+        name: which network the weights are of, as `edgeface.models.build_model`.
+        said: what was said of a foreign network.
+        opset: of the result.
+        choices: what was said of a foreign ONNX file besides; None for nothing.
+
+    Raises:
+        ConfigError: what was said does not go with what is to be exported.
+        CheckpointError, ExportError, BundleError: as the kind of network raises them.
+    """
+    if onnx_file is not None:
+        if name is not None:
+            raise ConfigError(
+                f"--model {name} is for a file of weights; an ONNX file has its network inside: leave it out"
+            )
+        if said is None:
+            raise ConfigError(
+                "--onnx needs --preprocessing NAME, or --input-layout, --channel-order, --mean and --scale; nothing is "
+                "guessed"
+            )
+        return foreign_network(onnx_file, complete(said), opset, choices or NOTHING_SAID)
+    if choices is not None:
+        raise ConfigError("--output and --set-input are of a foreign ONNX file, which --onnx names; leave them out")
+    assert model is not None
+    if name is not None:
+        return weights_network(model, name, said or Said(), opset)
+    if said is not None:
+        raise ConfigError(
+            "what a network expects is said of foreign ones, with --onnx, or with --model and a file of weights; a run "
+            "folder says it itself: leave it out"
+        )
+    return checkpoint_network(model, opset)
 
 
 def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
@@ -99,7 +150,7 @@ def foreign_network(
         "source": "foreign ONNX network",
         "file": readable_name(path.name),
         "sha256": foreign.source.sha256,
-        "preprocessing": str(preprocessing),
+        "preprocessing": str(original.preprocessing),
     }
     if foreign.source.beside:
         origin["weights beside it"] = ", ".join(f"{name} {digest}" for name, digest in foreign.source.beside.items())
@@ -117,7 +168,7 @@ def foreign_network(
         adapted,
         original.embed,
         origin,
-        remarks=(*foreign.said, *ready.said),
+        remarks=(*original.preprocessing.remarks, *foreign.said, *ready.said),
         batch=ready.batch,
         quantized=foreign.quantized is not None,
     )

@@ -19,10 +19,11 @@ from edgeface.runtime.embedder import Embedder, bundle_embedder
 from edgeface.runtime.measurements import Bench, Row, Verdict
 from edgeface.runtime.placement import NOTABLE, causes, placement, processor_instructions
 from edgeface.runtime.providers.choice import ProviderChoice
-from edgeface.runtime.providers.session import Session, absent, import_onnxruntime
+from edgeface.runtime.providers.session import Session, absent
 from edgeface.runtime.providers.table import PROVIDERS
 from edgeface.runtime.speed import remember
 from edgeface.runtime.timing import Histogram, take_turns
+from edgeface.telemetry import import_onnxruntime
 
 Image = npt.NDArray[np.uint8]
 

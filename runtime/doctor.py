@@ -25,6 +25,7 @@ from edgeface.runtime.providers.choice import ProviderChoice
 from edgeface.runtime.providers.provider_errors import TWO_WHEELS, installed_wheels
 from edgeface.runtime.providers.session import Session, provider_status
 from edgeface.runtime.showing.display import has_display
+from edgeface.runtime.sinks.outbox_report import look_into
 
 _PACKAGES: Final = (
     "edgeface",
@@ -50,8 +51,9 @@ def examine(
     require_keys: Sequence[Path] = (),
     choice: ProviderChoice | None = None,
     gallery_key: str | None = None,
+    outbox: Path | None = None,
 ) -> dict[str, Any]:
-    """Examine the machine; and a bundle and a gallery if they are named.
+    """Examine the machine; and a bundle, a gallery and an outbox if they are named.
 
     `require_keys` are as in `edgeface.runtime.bundle.open_bundle`, `gallery_key` as in
     `edgeface.runtime.gallery.key.find_key`. `choice` says which device to try the providers on, and names libraries
@@ -75,6 +77,7 @@ def examine(
         "search": None
         if bundle is None or gallery is None
         else _check_search(bundle, gallery, require_keys, gallery_key),
+        "outbox": None if outbox is None else _check_outbox(outbox),
         "caches": [asdict(cache) | {"path": str(cache.path)} for cache in list_caches()],
         "versions": {"python": platform.python_version()} | _versions(),
     }
@@ -156,6 +159,21 @@ def _check_gallery(path: Path, key: str | None) -> dict[str, Any]:
         return {"ok": False, "why": str(error)}
     why = None if log.broken is None else f"its log was altered: {log.broken}"
     return {"ok": why is None, "why": why, "people": len(people), "encrypted": opened.encrypted}
+
+
+def _check_outbox(path: Path) -> dict[str, Any]:
+    """Say what waits in an outbox, and what was set aside because its destination does not want it."""
+    try:
+        report = look_into(path)
+    except EdgefaceError as error:
+        return {"ok": False, "why": str(error)}
+    why = None
+    if report.refused:
+        last = report.set_aside[0]
+        why = f"{report.refused} events were set aside, the last one for {last.sink}: {last.why}"
+    set_aside = [asdict(letter) for letter in report.set_aside]
+    facts = {"path": str(path), "waiting": dict(report.waiting), "refused": report.refused, "set_aside": set_aside}
+    return {"ok": why is None, "why": why, **facts}
 
 
 def _check_search(path: str, gallery: Path, require_keys: Sequence[Path], key: str | None) -> dict[str, Any]:

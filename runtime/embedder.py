@@ -1,6 +1,5 @@
 """Aligned faces in, unit embeddings out."""
 
-import json
 import logging
 from dataclasses import replace
 from typing import Any, Final
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, ImageError, ProviderError
+from edgeface.files import parse_json
 from edgeface.manifest import EmbedderContract
 from edgeface.runtime.bundle import Bundle
 from edgeface.runtime.providers.choice import ProviderLike, as_choice
@@ -116,7 +116,7 @@ def open_embedder(
             "bring it in with: edgeface export --onnx FILE --input-layout ... --out BUNDLE"
         )
     try:
-        contract = EmbedderContract.model_validate(json.loads(session.metadata[CONTRACT_KEY]))
+        contract = EmbedderContract.model_validate(parse_json(session.metadata[CONTRACT_KEY]))
     except ValueError as error:
         raise BundleError(f"the contract in {name} is not one that this edgeface knows: {error}") from None
     faces, embeddings = session.inputs[0], session.outputs[0]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.faces import align
+from edgeface.files import make_private_folder
 from edgeface.images import write_image
 from edgeface.runtime.cameras.sources import ImageFolder
 from edgeface.runtime.deciding.decision import Decision
@@ -76,7 +77,7 @@ def try_photographs(recognizer: Recognizer, folder: Path, out: Path) -> tuple[Tr
         SourceError: it holds no picture that can be read.
         BundleError: the bundle has no threshold.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_private_folder(out)
     trials = []
     with ImageFolder(folder) as source:
         while (frame := source.read()) is not None:

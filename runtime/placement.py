@@ -8,7 +8,7 @@ from typing import Final
 
 from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.inspecting.onnx_reader import Node, read_model
-from edgeface.runtime.providers.network import import_onnxruntime
+from edgeface.telemetry import import_onnxruntime
 
 FLOAT_LAYERS: Final = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 INT8_LAYERS: Final = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger"})

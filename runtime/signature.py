@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeface.errors import BundleError, ConfigError
 from edgeface.files import sha256
+from edgeface.ownership import writable_by_others
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,7 +92,7 @@ def read_public_key(path: Path) -> TrustedKey:
     """Read an ed25519 public key from a PEM file.
 
     Raises:
-        ConfigError: it is missing, or not such a key.
+        ConfigError: it is missing, can be changed by others, or is not such a key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -110,9 +111,11 @@ def read_key_file(path: Path) -> bytes:
     """Return the content of a key file.
 
     Raises:
-        ConfigError: it is missing, cannot be read, or is too large for a key.
+        ConfigError: it is missing, cannot be read, can be changed by others, or is too large for a key.
     """
     try:
+        if reason := writable_by_others(path):
+            raise ConfigError(f"key {path} is refused, others could put their own in its place: {reason}")
         with path.open("rb") as file:
             data = file.read(MAX_KEY_BYTES + 1)
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeface.errors import ConfigError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, write_bytes
 from edgeface.manifest import SIGNATURE_NAME
 from edgeface.runtime.bundle import Bundle
 from edgeface.runtime.packing import bundle_files, zip_files
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PASSPHRASE_VARIABLE: Final = "EDGEFACE_KEY_PASSPHRASE"
-_PRIVATE_MODE: Final = 0o600
 
 
 def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) -> str:
@@ -38,6 +37,8 @@ def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) 
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if not path.name:
+        raise ConfigError(f"a key needs a file name, and {str(path)!r} has none; use for example release.key")
     public_path = path.with_name(f"{path.name}.pub")
     for existing in (path, public_path):
         if existing.exists() and not force:
@@ -50,8 +51,8 @@ def make_key(path: Path, *, passphrase: str | None = None, force: bool = False) 
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    write_bytes(path, private, mode=_PRIVATE_MODE)
-    write_bytes(public_path, public)
+    write_bytes(path, private, mode=PRIVATE)
+    write_bytes(public_path, public, mode=0o644)  # what others can write is not trusted
     return fingerprint(key.public_key().public_bytes_raw())
 
 

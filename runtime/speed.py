@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from platformdirs import user_cache_path
 
-from edgeface.files import sha256, write_text
+from edgeface.files import parse_json, sha256, write_text
 from edgeface.manifest import Manifest
-from edgeface.runtime.providers.network import import_onnxruntime
+from edgeface.telemetry import import_onnxruntime
 
 VERSION: Final = 2
 
@@ -35,7 +35,13 @@ def recall(manifest: Manifest) -> dict[str, float]:
     try:
         times = _read(manifest)["embed_ms"].items()
         return {name: float(ms) for name, ms in times if name in manifest.precisions and ms > 0}
-    except (ValueError, KeyError, TypeError, AttributeError):  # a cache: what cannot be read is not there
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+    ):  # a cache: what cannot be read is not there
         return {}
 
 
@@ -61,7 +67,7 @@ def _path(manifest: Manifest) -> Path:
 
 def _read(manifest: Manifest) -> Any:
     try:
-        stored = json.loads(_path(manifest).read_text(encoding="utf-8"))
+        stored = parse_json(_path(manifest).read_bytes())
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) and stored.get("version") == VERSION else {}

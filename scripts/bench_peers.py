@@ -19,7 +19,7 @@ import onnx
 
 from edgeface.commands.labelled import open_named, open_pairs
 from edgeface.evaluation.verification import FaceEmbedder, verify_pairs
-from edgeface.export.foreign import Preprocessing
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.quantization.layers import PRODUCTS, find_layers
 from edgeface.export.resampling import Affine
 from edgeface.runtime.bundle import open_bundle

@@ -150,13 +150,14 @@ def _ours(options: argparse.Namespace) -> dict[str, object]:
 
 def _plain(options: argparse.Namespace) -> dict[str, object]:
     import cv2
-    import onnxruntime
 
     from edgeface.faces import TEMPLATE, similarity_transform
     from edgeface.runtime.bundle import open_bundle
     from edgeface.runtime.deciding.limits import bundle_limits
     from edgeface.runtime.gallery.gallery import Gallery
+    from edgeface.telemetry import import_onnxruntime
 
+    onnxruntime = import_onnxruntime()
     cv2.setNumThreads(1)
     detector = cv2.FaceDetectorYN.create(options.detector, "", SIZE_WH, 0.6, 0.3, 50)
     session_options = onnxruntime.SessionOptions()

@@ -10,8 +10,9 @@ import onnx
 import torch
 
 from edgeface.data import open_faces
-from edgeface.export.foreign import Preprocessing, adapt
+from edgeface.export.foreign import adapt
 from edgeface.export.graph import export_backbone
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.quantization.calibration import draw_faces, held_out
 from edgeface.models import build_model
 

@@ -1,10 +1,16 @@
 """Fixtures that several test files share."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from edgeface.telemetry import switch_off
+
+switch_off()  # before a test imports onnxruntime by itself
 
 # How long an example takes says nothing here: machines are busy.
 settings.register_profile("edgeface", deadline=None)
@@ -20,3 +26,10 @@ def shared() -> Path:
     if not (folder / "lfw" / "pairs.txt").is_file():
         pytest.skip(f"real data not found in {folder}; set EDGEFACE_SHARED to use it")
     return folder
+
+
+@pytest.fixture
+def fast_path() -> Iterator[Path]:
+    """A folder in memory where there is one, for tests that write many files to the disk and wait for it each time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)

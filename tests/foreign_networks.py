@@ -8,9 +8,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeface.export.cleaning import serialize
-from edgeface.export.foreign import Preprocessing
 from edgeface.export.importing.foreign_model import NOTHING_SAID
 from edgeface.export.importing.running import probe_faces
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.sources import foreign_network
 from edgeface.runtime.embedder import open_embedder
 

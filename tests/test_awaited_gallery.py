@@ -87,7 +87,7 @@ def test_an_encrypted_gallery_is_awaited_with_its_key(tmp_path):
 
 
 def test_what_can_never_be_its_gallery_is_an_error(tmp_path):
-    with Gallery(tmp_path / "g.db", "another space", DIMENSION, create=True):
+    with Gallery(tmp_path / "g.db", "another-space", DIMENSION, create=True):
         pass
     (tmp_path / "text").write_text("hello" * 1000)
     (tmp_path / "loop").symlink_to("loop")

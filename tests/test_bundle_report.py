@@ -651,7 +651,8 @@ def small_network():
     """An fp32 embedder with two layers that can be quantized."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from edgeface.export.foreign import Preprocessing, adapt
+    from edgeface.export.foreign import adapt
+    from edgeface.export.preprocessing import Preprocessing
 
     rng = np.random.default_rng(0)
     arrays = {"w": rng.normal(0, 0.1, (6, 3, 16, 16)), "v": rng.normal(0, 1, (6, 8))}

@@ -213,12 +213,17 @@ class TestRecognition:
 
     def test_verify(self, bundle, portraits):
         options = ["--bundle", bundle, "--detector", BUILT_IN_DETECTOR, "--json"]
-        same = json.loads(run("verify", portraits / "a1.png", portraits / "a1.png", *options).stdout)
+        result = run("verify", portraits / "a1.png", portraits / "a1.png", *options)
+        same = json.loads(result.stdout)
+        assert result.exit_code == 0
         assert same["same"] is True and same["score"] == pytest.approx(1) and same["why"] is None
         assert set(same) == {"same", "score", "threshold", "fmr", "precision", "why"}
         other = run("verify", portraits / "a1.png", portraits / "b1.png", *options, "--threshold", "0.99999")
+        assert other.exit_code == 3
         facts = json.loads(other.stdout)
         assert facts["same"] is False and "below the threshold" in facts["why"] and facts["fmr"] is None
+        told = run("verify", portraits / "a1.png", portraits / "b1.png", *options[:-1], "--threshold", "0.99999")
+        assert told.exit_code == 3 and told.stdout.startswith("two people: cosine ")
 
     def test_a_picture_without_a_face_and_with_several(self, bundle, portraits, tmp_path):
         from edgeface.images import read_image

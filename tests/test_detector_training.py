@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import asdict
 from importlib import resources
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeface.data.detection import open_detection_set
+from edgeface.data.detection import DetectionSet, open_detection_set
 from edgeface.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgeface.evaluation.detection import TorchDetector, evaluate_detector, match
 from edgeface.images import encode_image
@@ -145,10 +146,13 @@ def test_turned_faces_are_drawn_more_often(folder):
         ('{"split": "train"}', "line 11"),
         ('{"file": "0.png", "split": "train", "faces": [{"box": [1, 2, 3], "score": 1, "landmarks": []}]}', "box of 4"),
         ('{"file": "gone.png", "split": "train", "faces": []}', "gone.png"),
+        ('{"file": "0.png", "split": "train", "faces": ["a"]}', "line 11"),
+        ("[" * 100_000, "line 11"),
+        ("\udcff", "cannot read"),
     ],
 )
 def test_broken_labels_are_reported(folder, line, message):
-    with (folder / "detect.jsonl").open("a") as file:
+    with (folder / "detect.jsonl").open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(line + "\n")
     with pytest.raises(DataError, match=message):
         open_detection_set(folder, "train")
@@ -158,8 +162,22 @@ def test_missing_data_is_reported(folder):
     with pytest.raises(DataError, match=r"detect-test\.tar"):
         open_detection_set(folder, "test")
     (folder / "detect-val.tar").write_bytes(b"not a tar file" * 100)
-    with pytest.raises(DataError, match="tar"):
+    with pytest.raises(DataError, match="tar") as caught:
         open_detection_set(folder, "val")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_picture_is_left_out_and_told(folder, caplog):
+    data = bytearray((folder / "detect-train.tar").read_bytes())
+    with tarfile.open(folder / "detect-train.tar") as tar:
+        first = next(iter(tar))
+    whole = len(open_detection_set(folder, "train"))
+    data[first.offset_data + 8 : first.offset_data + first.size] = bytes(first.size - 8)
+    (folder / "detect-train.tar").write_bytes(data)
+    pictures = open_detection_set(folder, "train")
+    assert len(pictures) == whole - 1 and first.name not in pictures.names
+    assert f"left out 1 of {whole} pictures" in caplog.text and "PNG" in caplog.text
+    pictures.read(0)
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypatch):
@@ -167,15 +185,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(folder, tmp_path, monkeypa
     scores = train_detector(config(folder), tmp_path / "whole", seen.append)
     assert [progress.step for progress in seen] == [4] and scores.pictures == 4
 
-    calls = []
-
-    def interrupted(rng, draw, batch, side):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return make_batch(rng, draw, batch, side)
-
-    monkeypatch.setattr(loop, "make_batch", interrupted)
+    interrupt_at(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         train_detector(config(folder), tmp_path / "parts")
     assert load_detector(tmp_path / "parts")[1].step == 2
@@ -196,6 +206,46 @@ def test_a_run_may_begin_with_trained_weights(folder, tmp_path):
     for name, tensor in first.items():
         if name.endswith(("weight", "bias")):
             torch.testing.assert_close(second[name], tensor, msg=name)
+
+
+def interrupt_at(monkeypatch, call):
+    """Stop the next run when it makes this batch, counted from 1."""
+    calls = []
+
+    def interrupted(rng, draw, batch, side):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return make_batch(rng, draw, batch, side)
+
+    monkeypatch.setattr(loop, "make_batch", interrupted)
+
+
+def test_a_run_is_resumed_without_what_it_began_with_but_not_with_other_pictures(folder, tmp_path, monkeypatch):
+    train_detector(config(folder, steps=1), tmp_path / "first")
+    settings = config(folder, start=str(tmp_path / "first"))
+    interrupt_at(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(settings, tmp_path / "run")
+    shutil.rmtree(tmp_path / "first")
+    names = DetectionSet.names.fget  # type: ignore[attr-defined]  # a property, for mypy a method
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionSet, "names", property(lambda self: tuple(f"new/{name}" for name in names(self))))
+        with pytest.raises(CheckpointError, match="other data: its pictures have other names now"):
+            train_detector(settings, tmp_path / "run", resume=True)
+    assert train_detector(settings, tmp_path / "run", resume=True).pictures == 4
+    with pytest.raises(CheckpointError, match="no detector checkpoint"):
+        train_detector(settings, tmp_path / "new")
+
+
+def test_a_full_disk_is_one_sentence(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgeface.training.detection.checkpoint.save_file", full)
+    with pytest.raises(TrainingError, match=r"what step 2 writes in .*; there is no checkpoint yet: free some space"):
+        train_detector(config(folder), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):

@@ -140,11 +140,12 @@ class TestStore:
             assert not list(folder.iterdir())
             (folder / "c.engine").write_bytes(b"engine")
 
-    @pytest.mark.parametrize("who", ["root", "folder"])
-    def test_engines_that_others_can_write_are_refused(self, root, who):
+    @pytest.mark.parametrize("what", ["above", "root", "folder", "engine"])
+    def test_engines_that_others_can_write_are_refused(self, root, what):
         store = EngineStore(root)
         build(store, facts())
-        (root if who == "root" else store.folder(facts())).chmod(0o777)
+        folder = store.folder(facts())
+        {"above": root.parent, "root": root, "folder": folder, "engine": folder / "a.engine"}[what].chmod(0o777)
         with pytest.raises(ProviderError, match="others can write to"):
             store.find(facts())
 

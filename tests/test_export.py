@@ -12,11 +12,12 @@ from edgeface.errors import ExportError
 from edgeface.evaluation.backbone import BackboneEmbedder
 from edgeface.export import prelu_choice
 from edgeface.export.cleaning import clean_model, serialize
-from edgeface.export.foreign import Preprocessing, adapt
+from edgeface.export.foreign import adapt
 from edgeface.export.graph import assert_head_stripped, export_backbone
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import assert_same, compare
 from edgeface.export.prelu import has_prelu, rewrite_prelu
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.export.quantization.targets import is_this_machine
 from edgeface.losses import build_loss
 from edgeface.models import build_model
@@ -249,7 +250,8 @@ def test_a_fixed_batch_becomes_free(faces):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.graph.input[0].type.tensor_type.shape.dim[2].__setattr__("dim_value", 160), "needs"),
+        (lambda m: m.graph.input[0].type.tensor_type.shape.dim[1].__setattr__("dim_value", 4), "needs"),
+        (lambda m: m.graph.input[0].type.tensor_type.shape.dim[2].__setattr__("dim_value", 2**40), "16 to 1024 a side"),
         (lambda m: m.graph.input[0].type.tensor_type.__setattr__("elem_type", TensorProto.UINT8), "only FLOAT"),
         (lambda m: m.graph.output.append(m.graph.output[0]), "one output"),
         (lambda m: m.graph.input.append(helper.make_tensor_value_info("b", 1, [1])), "one input"),

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from edgeface.cli import app
+from edgeface.commands.labelled import foreign_said
 from edgeface.errors import BundleError, ConfigError, FetchError, UnknownNameError
-from edgeface.export.foreign import Preprocessing
+from edgeface.export.presets import complete
 from edgeface.files import sha256
 from edgeface.runtime.fetching import download as downloading
 from edgeface.runtime.fetching import fetch as fetching
@@ -753,7 +754,9 @@ def test_the_use_of_an_embedder_is_a_command_that_export_understands(server, reg
     export = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
     given_options = export.make_context("export", arguments).params
     assert given_options["onnx"] == out
-    preprocessing = Preprocessing(*(given_options[key] for key in ("input_layout", "channel_order", "mean", "scale")))
+    said = foreign_said(given_options)
+    assert said is not None
+    preprocessing = complete(said)
     # As OpenCV's FaceRecognizerSF gives a face to SFace.
     face = np.arange(112 * 112 * 3, dtype=np.uint32).reshape(1, 112, 112, 3).astype(np.uint8)
     cv2 = pytest.importorskip("cv2")

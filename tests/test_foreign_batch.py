@@ -1,6 +1,7 @@
 """Networks that were made for a fixed number of faces."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeface.errors import ExportError
 from edgeface.export.importing.batch import MixedError
-from edgeface.export.importing.fitting import Fitted
 from edgeface.export.importing.freeing import free_batch
 from edgeface.export.importing.inputs import Image
 from tests.foreign_networks import (
@@ -86,7 +86,7 @@ def attention(heads=2, tokens=50, width=CHANNELS):
 
 
 def tokens_first():
-    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention computes it: heads and faces in one axis."""
+    """Attention over (tokens, faces, width), as torch.nn.MultiheadAttention has it: heads and faces in one axis."""
     nodes = [
         node("Reshape", ["maps", "to_row"], "row"),
         node("Transpose", ["row"], "seq", perm=[2, 0, 1]),
@@ -112,8 +112,8 @@ def tokens_first():
     return between(nodes, stored, width=CHANNELS)
 
 
-def mirrored():
-    """A face and its mirror image as two rows of a batch, split again and summed."""
+def mirrored(*parted):
+    """A face and its mirror image as two rows of a batch, taken apart again and summed."""
     nodes, stored = stem()
     nodes = [
         node("Slice", ["x", "start", "stop", "axis", "step"], "flipped"),
@@ -122,7 +122,7 @@ def mirrored():
           for n in nodes),
         node("Flatten", ["maps"], "flat"),
         *end(output="two")[0],
-        node("Split", ["two", "halves"], ["left", "right"], axis=0),
+        *parted,
         node("Add", ["left", "right"], "y"),
     ]  # fmt: skip
     stored |= end()[1] | {
@@ -131,8 +131,16 @@ def mirrored():
         "axis": whole(3),
         "step": whole(-1),
         "halves": whole(1, 1),
+        "zero": whole(0),
+        "one": whole(1),
+        "many": whole(1 << 60),
     }
     return make(nodes, stored)
+
+
+HALVES = node("Split", ["two", "halves"], ["left", "right"], axis=0)
+FIRST = node("Slice", ["two", "zero", "one", "zero"], "left")
+SECOND = node("Slice", ["two", "one", "many", "zero"], "right")
 
 
 def _attributes(part):
@@ -208,7 +216,8 @@ FREED = {
     ),
     "a class token": attention,
     "attention with the tokens first": tokens_first,
-    "a face and its mirror image": mirrored,
+    "a face and its mirror image, split": lambda: mirrored(HALVES),
+    "a face and its mirror image, sliced": lambda: mirrored(FIRST, SECOND),
 }
 
 
@@ -222,7 +231,11 @@ def test_a_fixed_number_of_faces_becomes_free(kind, tmp_path):
 
 BOUND = {
     "softmax over the faces": (
-        [node("Softmax", ["maps"], "odd", axis=0), node("Add", ["odd", "maps"], "sum"), node("Flatten", ["sum"], "flat")],
+        [
+            node("Softmax", ["maps"], "odd", axis=0),
+            node("Add", ["odd", "maps"], "sum"),
+            node("Flatten", ["sum"], "flat"),
+        ],
         "works along the axis of the faces",
     ),
     "their mean": (
@@ -285,7 +298,7 @@ SIZES = (2, 3, 4)
 
 
 def image():
-    return Image("x", 1, Fitted(PLAIN, SIZES))
+    return Image("x", 1, SimpleNamespace(sizes=SIZES))
 
 
 def run(model, faces):
@@ -299,7 +312,9 @@ def chains(draw):
     shape, nodes, stored = [1, *SIZES], [], {}
     for index in range(draw(st.integers(1, 7))):
         source, made = f"t{index}" if index else "x", f"t{index + 1}"
-        kind = draw(st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"]))
+        kind = draw(
+            st.sampled_from(["move", "turn", "add", "matmul", "reduce", "softmax", "concat", "slice", "expand"])
+        )
         axis = draw(st.integers(0, len(shape) - 1))
         if kind == "move":
             total, shape = int(np.prod(shape)), []
@@ -372,7 +387,7 @@ def test_a_freed_network_never_mixes_faces(model):
 
 def test_most_chains_that_keep_faces_apart_are_freed():
     """The property above would hold of a function that refuses everything, too."""
-    freed = free_batch(FREED["a class token"](), Image("x", 1, Fitted(PLAIN, (3, 112, 112))), "theirs")
-    assert [size.dim_param for size in freed.graph.output[0].type.tensor_type.shape.dim][0] == "batch"
+    freed = free_batch(FREED["a class token"](), Image("x", 1, PLAIN.fitted("x", (1, 3, 112, 112))), "theirs")
+    assert freed.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert "Expand" in {part.op_type for part in freed.graph.node}
     assert freed.graph.output[0].type.tensor_type.shape.dim[1].dim_value == DIMENSION

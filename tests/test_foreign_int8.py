@@ -13,6 +13,7 @@ from edgeface.errors import ConfigError, ExportError
 from edgeface.export.importing.quantized import quantized_form
 from edgeface.export.importing.running import probe_faces
 from edgeface.export.pipeline import ExportSettings, fit_settings
+from edgeface.export.quantization.layers import find_layers
 from edgeface.images import write_image
 from edgeface.runtime.bundle import open_bundle
 from edgeface.runtime.embedder import bundle_embedder
@@ -23,7 +24,7 @@ from tests.test_export import smooth_pictures
 OPTIONS = ["--input-layout", "nchw", "--channel-order", "rgb", "--mean", "127.5", "--scale", "0.0078125"]
 
 
-class Faces(CalibrationDataReader):
+class Faces(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self):
         self.left = iter(PLAIN.apply(face[None]) for face in probe_faces(8))
 
@@ -132,7 +133,7 @@ def test_forms_that_no_standard_operator_has(tmp_path):
 
 def test_what_can_be_asked_of_it(floating, tmp_path):
     network, _ = brought_in(quantized(floating, "qdq"), tmp_path)
-    told = []
+    told: list[str] = []
     settings = fit_settings(ExportSettings("a", precisions=("fp32", "int8")), network, told.append)
     assert settings.precisions == ("int8",) and told == ["fp32 left out: the network is in int8 already"]
     for wrong, message in (
@@ -180,8 +181,14 @@ def test_bundles_of_one_face_and_of_int8(floating, people, tmp_path):
         expected(onnx.load(tmp_path / "one.onnx")),
         atol=2e-5,
     )
-    fails("takes 1 face in every run, not 4; use --batch 1", *export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "4"))
-    assert run(*export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "1", "--precision", "fp32")).exit_code == 0
+    fails(
+        "takes 1 face in every run, not 4; use --batch 1",
+        *export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "4"),
+    )
+    assert (
+        run(*export(tmp_path / "one.onnx", people, tmp_path / "o", "--batch", "1", "--precision", "fp32")).exit_code
+        == 0
+    )
 
     path = quantized(floating, "dynamic")
     made = run(*export(path, people, tmp_path / "int8.bundle", "--json"))
@@ -205,4 +212,26 @@ def test_choices_on_the_command_line(floating, people, tmp_path):
     fails("--output z: .* makes no such tensor; its outputs are y", *evaluate, "--output", "z")
     fails("NAME=NUMBER, such as is_train=0; got 'a=b'", *evaluate, "--set-input", "a=b")
     fails("has no such input, it has x", *evaluate, "--set-input", "label=0")
-    fails("--output and --set-input are for foreign networks", "eval", "default-edge", "--data", people, "--output", "y")
+    fails(
+        "--output and --set-input are for foreign networks", "eval", "default-edge", "--data", people, "--output", "y"
+    )
+
+
+def test_shape_arithmetic_that_onnxruntime_cannot_follow(tmp_path):
+    """As torch writes F.normalize: the shape of the embedding, asked for in the graph, is not declared."""
+    nodes = [
+        *(node("ReduceMean", ["maps"], "flat", axes=[2, 3], keepdims=0),),
+        *(node("Shape", ["row"], "sizes"), node("ReduceL2", ["row"], "length", axes=[-1], keepdims=1)),
+        *(node("Clip", ["length", "least"], "safe"), node("Expand", ["safe", "sizes"], "lengths")),
+        node("Div", ["row", "lengths"], "y"),
+    ]
+    model = between(nodes, {"least": np.array(1e-12, np.float32)}, width=CHANNELS, batch="n")
+    parts = list(model.graph.node)
+    last = next(part for part in parts if part.op_type == "Gemm")
+    last.output[0] = "row"
+    model.graph.node.remove(last)
+    model.graph.node.insert(next(i for i, part in enumerate(parts) if part.op_type == "Shape"), last)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "Divy_dim_1"
+    network, _ = brought_in(model, tmp_path)
+    graph = find_layers(network.model)
+    assert {layer.kind for layer in graph.layers} >= {"Conv", "Gemm"}

@@ -276,8 +276,11 @@ def basic(user: str, password: str) -> Answer:
 class Digest:
     """Checks as RFC 7616 says; a nonce is good for three pictures."""
 
-    def __init__(self, user: str, password: str, algorithm: str = "MD5", qop: str | None = "auth") -> None:
+    def __init__(
+        self, user: str, password: str, algorithm: str = "MD5", qop: str | None = "auth", says_stale: bool = True
+    ) -> None:
         self.user, self.password, self.algorithm, self.qop = user, password, algorithm, qop
+        self.says_stale = says_stale
         self.nonce, self.counts = 0, list[int]()
 
     def __call__(self, handler: Any) -> None:
@@ -292,7 +295,7 @@ class Digest:
         words = f'Digest realm="ca\\"m, x", nonce="{self.nonce}", opaque="o"'
         words += f', qop="{self.qop},auth-int"' if self.qop else ""
         words += f", algorithm={self.algorithm}" if self.algorithm != "MD5" else ""
-        words += ", stale=true" if is_stale else ""
+        words += ", stale=true" if is_stale and self.says_stale else ""
         say(401, b"no", WWW_Authenticate=f'Basic realm="cam", {words}')(handler)
 
     def expected(self, given: dict[str, str], path: str) -> str:
@@ -320,10 +323,17 @@ def test_basic(server: WebServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "qop"), [("MD5", "auth"), ("MD5", None), ("SHA-256", "auth"), ("MD5-sess", "auth")]
+    ("algorithm", "qop", "says_stale"),
+    [
+        ("MD5", "auth", True),
+        ("MD5", "auth", False),
+        ("MD5", None, False),
+        ("SHA-256", "auth", True),
+        ("MD5-sess", "auth", True),
+    ],
 )
-def test_digest(server: WebServer, algorithm: str, qop: str | None) -> None:
-    camera = Digest("me", "pass", algorithm, qop)
+def test_digest(server: WebServer, algorithm: str, qop: str | None, says_stale: bool) -> None:
+    camera = Digest("me", "pass", algorithm, qop, says_stale)
     server.usual = camera
     with find_source(f"{server.place.replace('://', '://me:pass@')}/x?y=1", asked=Asked(fps=30.0)).open() as source:
         assert [value(source) for _ in range(3)] == [5, 5, 5]

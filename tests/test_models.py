@@ -18,7 +18,7 @@ from edgeface.models.layers import fixed_scale_norm
 from edgeface.models.resnet import FaceResNet
 from edgeface.training.checkpoint import load_weights
 
-LARGE = ("iresnet34", "iresnet50", "iresnet100")  # the parts of iresnet18, more often
+LARGE = ("ir34", "ir50", "ir101", "iresnet34", "iresnet50", "iresnet100", "iresnet200")  # parts of 18, more often
 
 
 def slow_mobilefacenet_count(embedding_size: int, *, prelu: bool) -> int:
@@ -81,9 +81,15 @@ def test_every_network_has_a_source() -> None:
         ((3, 4, 6, 3), "iresnet34"),
         ((3, 4, 14, 3), "iresnet50"),
         ((3, 13, 30, 3), "iresnet100"),
+        ((6, 26, 60, 6), "iresnet200"),
+        ((2, 2, 2, 2), "ir18"),
+        ((3, 4, 6, 3), "ir34"),
+        ((3, 4, 14, 3), "ir50"),
+        ((3, 13, 30, 3), "ir101"),
     ],
 )
 def test_iresnet_added_up_by_hand(depths: tuple[int, ...], name: str) -> None:
+    is_adaface = name in ("ir18", "ir34", "ir50", "ir101")
     weights = 3 * 64 * 9 + 3 * 64  # stem: kernel, batch norm, slopes
     multiply_adds = 112 * 112 * 3 * 64 * 9
     inputs, side = 64, 112
@@ -93,11 +99,13 @@ def test_iresnet_added_up_by_hand(depths: tuple[int, ...], name: str) -> None:
             multiply_adds += side * side * inputs * width * 9
             if unit == 0:
                 side //= 2
-                weights += inputs * width + 2 * width
-                multiply_adds += side * side * inputs * width
+                if not (is_adaface and inputs == width):  # AdaFace's first shortcut takes every second place
+                    weights += inputs * width + 2 * width
+                    multiply_adds += side * side * inputs * width
             multiply_adds += side * side * width * width * 9
             inputs = width
-    weights += 2 * 512 + 512 * 49 * 512 + 512 + 512  # norm, linear map and its offset, offset of the last norm
+    weights += 2 * 512 + 512 * 49 * 512 + 512  # norm, linear map and its offset
+    weights += 0 if is_adaface else 512  # the offset of the last norm
     multiply_adds += 512 * 49 * 512
     facts = describe_model(name)
     assert (facts.parameters, facts.multiply_adds) == (weights, multiply_adds)

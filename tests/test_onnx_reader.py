@@ -165,7 +165,7 @@ def test_any_bytes_give_a_bundle_error(data):
 
 def test_real_networks_are_read_as_the_onnx_package_reads_them(shared):
     files = [BUILT_IN_DETECTOR, *sorted((shared / "peers").glob("*.onnx"))]
-    assert len(files) == 4
+    assert len(files) >= 4
     for path in files:
         same_model(path.read_bytes(), onnx.load(path))
 

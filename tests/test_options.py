@@ -88,9 +88,9 @@ def source_texts():
 class Module:
     """A file of tests, read to see which options it gives to which command.
 
-    What is run is a call, list or tuple with the words of a command in it; its options are the words after these. A name
-    in it stands for what its function, or else the file, has set it to or parametrizes it with, or for what a helper or
-    fixture of that name holds.
+    What is run is a call, list or tuple with the words of a command in it; its options are the words after these. A
+    name in it stands for what its function, or else the file, sets it to or parametrizes it with, or for what a helper
+    or fixture of that name holds.
     """
 
     def __init__(self, tree):

@@ -614,6 +614,7 @@ def test_times_are_forgotten_with_their_letters(tmp_path):
     outbox.close()
 
 
+@settings(max_examples=30)
 @given(
     st.binary() | st.recursive(st.none() | st.text() | st.booleans(), st.lists).map(lambda v: json.dumps(v).encode())
 )

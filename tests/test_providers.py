@@ -450,8 +450,9 @@ class TestLibraries:
         with pytest.raises(ProviderError, match="provider mine has 2 devices here, no number 2"):
             open_session(embedder_bytes(), provider=self.choice(library, device=2))
 
-    def test_libraries_that_others_can_write(self, fake, library):
-        library.chmod(0o777)
+    @pytest.mark.parametrize("place", ["library", "folder"])
+    def test_libraries_that_others_can_write(self, fake, library, place):
+        (library if place == "library" else library.parent).chmod(0o777)
         with pytest.raises(ProviderError, match="can be written by others"):
             open_session(embedder_bytes(), provider=self.choice(library))
         assert not fake.registered

@@ -68,6 +68,118 @@ def test_embedders_pass(head):
     check_embedder(traced(WithHead(head)))
 
 
+def heads(nodes, **stored):
+    """A small embedder in ONNX, x -> e (N, 8), and nodes behind it that give y."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=(8, 3 * 112 * 112)), "b": rng.normal(size=8), **stored}
+    before = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"] if "nobias" not in stored else ["f", "w"], ["e"], transB=1),
+    ]
+    values = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 112, 112]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "D"]),
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in arrays.items()]
+    graph = helper.make_graph([*before, *nodes], "g", values[:1], values[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def unit_rows(rows, width=8, seed=1):
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(rows, width))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+LENGTH = [
+    helper.make_node("ReduceL2", ["e"], ["l"], axes=[1], keepdims=1),
+    helper.make_node("Div", ["e", "l"], ["u"]),
+]
+LONG_WAY = [
+    helper.make_node("Pow", ["e", "two"], ["s"]),
+    helper.make_node("ReduceSum", ["s", "one"], ["t"], keepdims=1),
+    helper.make_node("Sqrt", ["t"], ["r"]),
+    helper.make_node("Clip", ["r", "least"], ["c"]),
+    helper.make_node("Reciprocal", ["c"], ["i"]),
+    helper.make_node("Mul", ["e", "i"], ["u"]),
+]
+
+
+@pytest.mark.parametrize("length", [LENGTH, LONG_WAY, [helper.make_node("LpNormalization", ["e"], ["u"], axis=1)]])
+@pytest.mark.parametrize("classes", [3, 7, 30])
+def test_a_margin_head_of_few_classes_is_found(length, classes):
+    """ArcFace and its kind end in cosines; what follows, a scale or the length of the embedding, hides nothing."""
+    numbers = {"two": 2.0, "least": 1e-6}
+    product = helper.make_node("MatMul", ["u", "h"], ["cosines"])
+    scaled = helper.make_node("Mul", ["cosines", "two"], ["y"])
+    model = heads([*length, product, scaled], h=unit_rows(classes).T, **numbers)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
+    with pytest.raises(ExportError, match=rf"makes {classes} numbers of 8: .*head for {classes} classes.*--output u "):
+        check_embedder(model)
+    check_embedder(model, named=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stored", "classes"),
+    [
+        # Directions that are divided by their length in the graph.
+        (
+            [
+                *LENGTH,
+                helper.make_node("ReduceL2", ["h"], ["hl"], axes=[1], keepdims=1),
+                helper.make_node("Div", ["h", "hl"], ["hu"]),
+                helper.make_node("Transpose", ["hu"], ["ht"]),
+                helper.make_node("MatMul", ["u", "ht"], ["y"]),
+            ],
+            {"h": np.random.default_rng(3).normal(size=(5, 8))},
+            5,
+        ),
+        # As MagFace and SphereFace scale: by the length of the embedding.
+        (
+            [*LENGTH, helper.make_node("MatMul", ["u", "h"], ["c"]), helper.make_node("Mul", ["c", "l"], ["y"])],
+            {"h": unit_rows(5).T},
+            5,
+        ),
+        # A linear classifier of fewer classes than dimensions.
+        ([helper.make_node("Gemm", ["e", "h"], ["y"], transB=1)], {"h": np.ones((5, 8))}, 5),
+    ],
+)
+def test_other_heads_of_few_classes(nodes, stored, classes):
+    with pytest.raises(ExportError, match=f"loss head for {classes} classes"):
+        check_embedder(heads(nodes, **stored))
+
+
+NORM = helper.make_node("BatchNormalization", ["n", "g", "g0", "g0", "g"], ["y"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stored"),
+    [
+        # insightface's vision transformers: product, norm, product, norm.
+        (
+            [helper.make_node("Gemm", ["e", "h"], ["n"], transB=1), NORM],
+            {"h": np.ones((16, 8)), "g": np.ones(16), "g0": np.zeros(16)},
+        ),
+        # EdgeFace: one product as two of low rank.
+        ([helper.make_node("Gemm", ["e", "h"], ["y"], transB=1)], {"h": np.ones((16, 8)), "nobias": 0}),
+        ([helper.make_node("Gemm", ["e", "h"], ["y"], transB=1)], {"h": np.ones((4, 8)), "nobias": 0}),
+        # A projection on main axes.
+        ([*LENGTH, helper.make_node("MatMul", ["u", "h"], ["y"])], {"h": np.eye(8)[:, :4], "nobias": 0}),
+    ],
+)
+def test_what_looks_like_a_head_and_is_none(nodes, stored):
+    check_embedder(heads(nodes, **stored))
+
+
+@pytest.mark.parametrize("name", ["logits", "output.scores", "class_scores", "net/prob", "softmax_out"])
+def test_an_output_that_is_named_as_scores(name):
+    model = heads([helper.make_node("Relu", ["e"], [name])])
+    model.graph.output[0].name = name
+    with pytest.raises(ExportError, match="is named as class scores are"):
+        check_embedder(model)
+    check_embedder(model, named=True)
+
+
 @pytest.mark.parametrize("name", ["edgeface-xs", "mobilefacenet", "resnet-nano"])
 def test_no_backbone_looks_like_a_head(name):
     check_embedder(export_backbone(build_model(name, 64).eval()))
@@ -78,6 +190,19 @@ def graph_of(nodes, stored=()):
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], list(stored))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_train_mode_of_old_opsets_is_found():
+    """A norm that gives its statistics, too, was in train mode before opset 14."""
+    stored = [numpy_helper.from_array(np.ones(3, np.float32), name) for name in ("s", "b", "m", "v")]
+    for outputs, wrong in ((["y", "m2", "v2", "m3", "v3"], True), (["y"], False), (["y", "", ""], False)):
+        model = graph_of([helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], outputs)], stored)
+        model.opset_import[0].version = 9
+        if wrong:
+            with pytest.raises(ExportError, match="train mode"):
+                check_embedder(model)
+        else:
+            check_embedder(model)
 
 
 def test_train_mode_is_found():

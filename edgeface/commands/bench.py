@@ -21,7 +21,7 @@ def bench_command(
     build_engines: opt.BuildEngines = False,
     cuda_graph: opt.CudaGraph = True,
     threads: Annotated[str, typer.Option(help="Numbers of CPU threads, such as 1,2.")] = "1",
-    faces: Annotated[int, typer.Option(min=1, help="Faces in a call of the embedder.")] = 1,
+    faces: Annotated[int, typer.Option(min=1, max=1024, help="Faces in a call of the embedder.")] = 1,
     runs: Annotated[int, typer.Option(min=10, help="Rounds; in each, everything runs once.")] = 100,
     image: Annotated[Path | None, typer.Option(help="Picture to detect in [default: a grey one of 640 x 480].")] = None,
     require_key: opt.RequireKey = None,
@@ -46,7 +46,9 @@ def bench_command(
     try:
         counts = [int(part) for part in console.comma_list(threads)]
     except ValueError:
-        raise ConfigError(f"--threads takes numbers, such as 1,2; got {threads!r}") from None
+        counts = []
+    if not counts or not all(0 <= count <= opt.MOST_THREADS for count in counts):
+        raise ConfigError(f"--threads takes numbers, such as 1,2; got {threads!r}")
     frame = np.full((480, 640, 3), 127, np.uint8) if image is None else read_image(image)
     choice = chosen(
         "auto",

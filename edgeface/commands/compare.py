@@ -20,7 +20,9 @@ def compare_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the faces.")] = None,
     model: Annotated[str | None, typer.Option(help="Network, such as resnet-nano or mobilefacenet.")] = None,
     embedding_size: Annotated[int | None, typer.Option(min=1, help="Numbers in an embedding.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time [default: one a core].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=opt.MOST_THREADS, help="Runs at a time [default: one a core].")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of every run: optimizer.lr=1e-3.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take what --out has of the same settings already.")] = False,
     as_json: opt.Json = False,

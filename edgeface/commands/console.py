@@ -130,6 +130,13 @@ def default_gallery() -> Path:
     return user_data_path("edgeface") / "gallery.db"
 
 
+def default_outbox() -> Path:
+    """Where events wait for webhook and MQTT when no outbox is named."""
+    from platformdirs import user_data_path
+
+    return user_data_path("edgeface") / "outbox.db"
+
+
 def gallery_key(where: str | None) -> "GalleryKey | None":
     """Return the key of the gallery that `--gallery-key` or the environment names; None if neither does.
 

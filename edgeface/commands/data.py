@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FaceData = Annotated[
     str, typer.Argument(help="Identity folders, a flat folder, tar shards, .rec, .bin, .csv or .lst.", metavar="DATA")
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Threads; 0 is one a core.")]
+Workers = Annotated[int, typer.Option(min=0, max=opt.MOST_THREADS, help="Threads; 0 is one a core.")]
 WIDTH = 100
 LISTED = 5
 """So many examples of each fault are shown; --json has all."""
@@ -215,7 +215,7 @@ def data_teach_command(
     ] = "default",
     views: Annotated[int, typer.Option(min=1, help="Of each training face: itself, and faces made of it.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the views.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Of the teacher; 0 is all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=opt.MOST_THREADS, help="Of the teacher; 0 is all cores.")] = 0,
     workers: Workers = 0,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,

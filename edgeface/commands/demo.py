@@ -17,7 +17,9 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for what the demo makes; an earlier demo there is replaced.")] = (
         Path("edgeface-demo")
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Other people, another training, another camera.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Other people, another training, another camera.")
+    ] = 0,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -45,6 +47,7 @@ def demo_command(
         if any(out.iterdir()) and not (out / "run" / "config.json").is_file():
             raise ConfigError(f"{out} exists and is not an earlier demo; choose another folder with --out")
         shutil.rmtree(out)
+    out.mkdir(parents=True)  # one that cannot be made is known before minutes of training
     silent = quiet or as_json
     with console.progress("training", silent) as advance:
         result = run_demo(

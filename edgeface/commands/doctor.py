@@ -1,5 +1,6 @@
 """`edgeface doctor`: what can this machine do?"""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,10 @@ def doctor_command(
     gallery: opt.GalleryPath = None,
     gallery_key: opt.GalleryKeyPlace = None,
     require_key: opt.RequireKey = None,
+    outbox: Annotated[
+        Path | None,
+        typer.Option(help="Say what waits in this outbox and what was set aside; the usual one if there is."),
+    ] = None,
     device: opt.Device = None,
     provider_library: opt.ProviderLibrary = None,
     clear_cache: Annotated[
@@ -37,7 +42,10 @@ def doctor_command(
             typer.echo(f"freed {freed / 1e6:.1f} MB")
         return
     choice = chosen("auto", device=device, libraries=provider_library)
-    report = examine(bundle, gallery, require_key or (), choice, gallery_key)
+    usual = console.default_outbox()
+    report = examine(
+        bundle, gallery, require_key or (), choice, gallery_key, outbox or (usual if usual.is_file() else None)
+    )
     if as_json:
         console.print_json(report)
         return
@@ -49,7 +57,7 @@ def doctor_command(
     typer.echo(f"cameras: {cameras}")
     typer.echo(f"display: {'yes' if report['display'] else 'no; run goes headless'}")
     typer.echo(f"processor: {report['processor']}")
-    for what in ("bundle", "gallery", "search"):
+    for what in ("bundle", "gallery", "search", "outbox"):
         if report[what] is not None:
             typer.echo(f"{what}: {'ok' if report[what]['ok'] else report[what]['why']}")
     if report["gallery"] is not None and report["gallery"]["ok"]:

@@ -62,6 +62,9 @@ def eval_command(
     channel_order: opt.ChannelOrder = None,
     mean: opt.Mean = None,
     scale: opt.Scale = None,
+    network: opt.NetworkName = None,
+    preprocessing: opt.Preprocessing = None,
+    input_size: opt.InputSize = None,
     input_affine: opt.InputAffine = None,
     output_transform: opt.OutputTransform = None,
     output: opt.EmbeddingOutput = None,
@@ -133,7 +136,7 @@ def eval_command(
             quiet=quiet,
         )
         return
-    from edgeface.commands.labelled import foreign_choices, foreign_preprocessing, open_named, open_plan
+    from edgeface.commands.labelled import foreign_choices, foreign_said, open_named, open_plan
     from edgeface.errors import ConfigError
     from edgeface.evaluation.assessment import assess
     from edgeface.evaluation.facts import to_json
@@ -152,17 +155,19 @@ def eval_command(
         raise ConfigError(f"--at takes the word shipped, for the bundle's own thresholds; got {at!r}")
     if out:
         make_folder(out)
-    preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
-    choices = foreign_choices(output, set_input)
+    said, choices = foreign_said(context.params), foreign_choices(output, set_input)
     opened = open_named(
-        model, preprocessing, choices, precision=precision, provider=provider, threads=threads, cosine=cosine
+        model, said, network, choices, precision=precision, provider=provider, threads=threads, cosine=cosine
     )
+    for remark in opened.remarks:
+        console.say(remark, quiet or as_json)
     other = None
     if against is not None or against_precision is not None or against_provider is not None:
         chosen = against or model
         other = open_named(
             chosen,
-            preprocessing if against is None or chosen.suffix == ".onnx" else None,
+            said if against is None or chosen.suffix == ".onnx" else None,
+            network if against is None else None,
             choices,
             precision=against_precision or ("auto" if against else precision),
             provider=against_provider or provider,

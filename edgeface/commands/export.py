@@ -13,7 +13,9 @@ from edgeface.commands import options as opt
 
 def export_command(
     context: typer.Context,
-    model: Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; leave out with --onnx.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="Run folder, checkpoint, or with --model a file of weights; not with --onnx.")
+    ] = None,
     *,
     task: Annotated[
         str | None,
@@ -79,20 +81,31 @@ def export_command(
     batch: Annotated[int | None, typer.Option(help="Faces in every run of the networks [default: any number].")] = None,
     opset: Annotated[int, typer.Option(min=17, max=20, help="ONNX operator set.")] = 18,
     onnx: Annotated[Path | None, typer.Option(help="Foreign ONNX embedder instead of a checkpoint.")] = None,
+    network: opt.NetworkName = None,
+    preprocessing: opt.Preprocessing = None,
     input_layout: opt.InputLayout = None,
     channel_order: opt.ChannelOrder = None,
     mean: opt.Mean = None,
     scale: opt.Scale = None,
+    input_size: opt.InputSize = None,
     input_affine: opt.InputAffine = None,
     output_transform: opt.OutputTransform = None,
     output: opt.EmbeddingOutput = None,
     set_input: opt.SetInput = None,
+    expect: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="FACES EMBEDDINGS",
+            help="Two .npy files, (N, 112, 112, 3) uint8 RGB faces and (N, D) embeddings that the network's own code "
+            "made of them: the export ends unless they agree.",
+        ),
+    ] = None,
     weights_licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
     data_licence: Annotated[str, typer.Option(help="Licence of the training data.")] = "not stated",
     fact: Annotated[
         list[str] | None, typer.Option(help="'WHAT: TEXT' for the model card, such as 'author: A. Name'; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For drawing calibration faces and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing calibration faces and pairs.")] = 0,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -115,6 +128,8 @@ def export_command(
 
       edgeface export --onnx net.onnx --input-layout nchw --channel-order rgb --mean 127.5 --scale 0.0078125
       --calibration faces/ --data lfw/ --out net.bundle
+
+      edgeface export adaface_ir50.ckpt --model ir50 --calibration faces/ --data lfw/ --out ir50.bundle
 
       edgeface export runs/detector --out detector.onnx --calibration pictures/ --precision int8
     """
@@ -158,15 +173,15 @@ def export_command(
         detection.export(asked, as_json=as_json, quiet=quiet)
         return
     opt.refuse_foreign(context, "embed", opt.all_but(context, "max_side", "min_score"))
-    from edgeface.commands.labelled import foreign_choices, foreign_preprocessing, open_pairs
+    from edgeface.commands.labelled import foreign_choices, foreign_said, open_pairs
     from edgeface.data import make_pairs, open_faces
     from edgeface.data.faceset import left_out
     from edgeface.errors import ConfigError, DataError
-    from edgeface.export.importing.foreign_model import NOTHING_SAID
-    from edgeface.export.pipeline import ExportSettings, LabelledPairs, export_bundle
+    from edgeface.export.expectation import assert_expected
+    from edgeface.export.pipeline import SPREAD_FACT, ExportSettings, LabelledPairs, export_bundle
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
-    from edgeface.export.sources import checkpoint_network, foreign_network
+    from edgeface.export.sources import open_network
     from edgeface.export.strangers import draw_strangers
     from edgeface.files import readable_name
     from edgeface.manifest import Licences
@@ -218,15 +233,11 @@ def export_command(
         except DataError as error:
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
-    if onnx is not None:
-        preprocessing = foreign_preprocessing(input_layout, channel_order, mean, scale, input_affine, output_transform)
-        if preprocessing is None:
-            raise ConfigError("--onnx needs --input-layout, --channel-order, --mean and --scale; nothing is guessed")
-        network = foreign_network(onnx, preprocessing, opset, foreign_choices(output, set_input) or NOTHING_SAID)
-    else:
-        assert model is not None
-        network = checkpoint_network(model, opset)
-    for remark in network.remarks:
+    choices = foreign_choices(output, set_input)
+    opened = open_network(model, onnx, network, foreign_said(context.params), opset, choices)
+    if expect is not None:
+        opened = assert_expected(opened, *expect)
+    for remark in opened.remarks:
         step(remark)
     drawn = draw_faces(faces, calibration_images, seed)
 
@@ -236,12 +247,12 @@ def export_command(
     check_aligned(drawn, finder(), calibration)
     step(f"calibration: {drawn}")
     origin = f"{source}: {drawn}"
-    if known := sorted(facts.keys() & network.origin.keys()):
+    if known := sorted(facts.keys() & {*opened.origin, SPREAD_FACT}):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
-    network = replace(network, origin=network.origin | facts)
+    opened = replace(opened, origin=opened.origin | facts)
     strangers = None
     if not no_cohort:
-        dimension = network.reference(drawn.images[:1]).shape[1]
+        dimension = opened.reference(drawn.images[:1]).shape[1]
         others = faces if cohort is None else open_faces(cohort, split=cohort_split)
         try:
             strangers = draw_strangers(others, dimension, finder, seed=seed, name=Path(cohort or calibration).name)
@@ -249,7 +260,7 @@ def export_command(
             if cohort is not None:
                 raise
             step(f"no cohort, scores are plain cosines: {error}")
-    manifest = export_bundle(network, out, settings, drawn.images, origin, labelled, step, strangers)
+    manifest = export_bundle(opened, out, settings, drawn.images, origin, labelled, step, strangers)
     if as_json:
         console.print_json(
             {

@@ -216,14 +216,33 @@ def gallery_import_command(
 
 
 def gallery_log_command(
-    *, gallery: opt.GalleryPath = None, gallery_key: opt.GalleryKeyPlace = None, as_json: opt.Json = False
+    *,
+    head: Annotated[
+        bool, typer.Option("--head", help="Print only the head of the log, to be kept elsewhere for --expect-head.")
+    ] = False,
+    expect_head: Annotated[
+        str | None,
+        typer.Option(help="Fail unless the gallery has gone on from this head: an older file was not put back."),
+    ] = None,
+    gallery: opt.GalleryPath = None,
+    gallery_key: opt.GalleryKeyPlace = None,
+    as_json: opt.Json = False,
 ) -> None:
-    """Show who was enrolled, renamed, merged or removed, when, and by whom; exit code 1 if the log was altered."""
+    """Show who was enrolled, renamed, merged or removed, when, and by whom; exit code 1 if the log was altered.
+
+    Examples:
+
+      edgeface gallery log --head
+
+      edgeface gallery log --expect-head 12:4f0c...
+    """
     from edgeface.errors import GalleryError
 
     with _open(gallery, gallery_key) as opened:
         report, path = opened.log(), opened.path
-    if as_json:
+    if head and report.broken is None:
+        console.print_json({"gallery": str(path), "head": report.head}) if as_json else typer.echo(report.head)
+    elif as_json:
         entries = [
             {
                 "id": e.id,
@@ -237,8 +256,9 @@ def gallery_log_command(
             }
             for e in report.entries
         ]
-        console.print_json({"gallery": str(path), "ok": report.broken is None, "why": report.broken, "log": entries})
-    else:
+        facts = {"gallery": str(path), "ok": report.broken is None, "why": report.broken}
+        console.print_json({**facts, "head": report.head, "log": entries})
+    elif not head:
         rows = [
             [
                 str(e.id),
@@ -254,6 +274,11 @@ def gallery_log_command(
         console.table(rows, ["entry", "time", "what", "who", "templates", "user", "command"])
     if report.broken is not None:
         raise GalleryError(f"the log of gallery {path} was altered: {report.broken}; compare it with a copy")
+    if expect_head is not None and not report.went_on_from(expect_head):
+        raise GalleryError(
+            f"gallery {path} has not gone on from the head {expect_head[:20]}: an older or another file is in its "
+            "place; restore a later copy"
+        )
 
 
 def _tell_taken_in(result: "TakenIn", source: Path, path: Path, as_json: bool) -> None:

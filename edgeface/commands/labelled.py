@@ -1,8 +1,8 @@
 """From the options that name data to pairs and what else to measure; from those that name a model to the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeface.errors import ConfigError
 from edgeface.files import readable_name
@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from edgeface.data.pairs import Pairs
     from edgeface.evaluation.assessment import Plan
     from edgeface.evaluation.models import OpenModel
-    from edgeface.export.foreign import Preprocessing
     from edgeface.export.importing.foreign_model import Choices
+    from edgeface.export.preprocessing import Channels
+    from edgeface.export.presets import Said
+
+FOREIGN_OPTIONS: Final = (
+    *("preprocessing", "input_layout", "channel_order", "mean", "scale"),
+    *("input_size", "input_affine", "output_transform"),
+)
+"""Parameters of the commands that say what a foreign network expects."""
 
 
 def open_pairs(data: str, pairs: Path | None, split: str | None) -> "tuple[FaceSet, Pairs, str]":
@@ -90,7 +97,8 @@ def open_plan(
 
 def open_named(
     model: Path,
-    preprocessing: "Preprocessing | None",
+    said: "Said | None",
+    network: str | None,
     choices: "Choices | None" = None,
     *,
     precision: str,
@@ -98,24 +106,38 @@ def open_named(
     threads: int,
     cosine: bool = False,
 ) -> "OpenModel":
-    """Open a model, or a foreign ONNX network if preprocessing is given; `cosine` leaves a bundle's cohort out.
+    """Open a model: weights of a named network, a foreign ONNX network if something was said of it, or one of ours.
+
+    `cosine` leaves a bundle's cohort out.
 
     Raises:
         ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
     """
     from edgeface.evaluation.models import OpenModel, open_model
 
-    if preprocessing is None:
-        if choices is not None:
-            raise ConfigError("--output and --set-input are for foreign networks; say what preprocessing it needs, too")
+    if choices is not None and said is None:
+        raise ConfigError("--output and --set-input are for foreign networks; say what preprocessing it needs, too")
+    if network is not None:
+        from edgeface.export.presets import Said
+        from edgeface.export.weights import open_weights_embedder
+
+        if precision not in ("auto", "fp32"):
+            raise ConfigError(f"{model} runs in fp32, not {precision}; export it to a bundle first")
+        embedder, remarks = open_weights_embedder(model, network, said or Said())
+        return OpenModel(embedder, readable_name(str(model)), "fp32", "torch", remarks=remarks)
+    if said is None:
         return open_model(model, precision=precision, provider=provider, threads=threads, cosine=cosine)
     from edgeface.export.importing.foreign_model import NOTHING_SAID
+    from edgeface.export.presets import complete
     from edgeface.export.sources import ForeignEmbedder
     from edgeface.runtime.signature import refuse_loose
 
     refuse_loose(model)
-    foreign = ForeignEmbedder(model, preprocessing, provider=provider, threads=threads, choices=choices or NOTHING_SAID)
-    return OpenModel(foreign, readable_name(str(model)), "as stored", foreign.provider)
+    foreign = ForeignEmbedder(
+        model, complete(said), provider=provider, threads=threads, choices=choices or NOTHING_SAID
+    )
+    name = readable_name(str(model))
+    return OpenModel(foreign, name, "as stored", foreign.provider, remarks=foreign.preprocessing.remarks)
 
 
 def foreign_choices(output: str | None, set_inputs: Sequence[str] | None) -> "Choices | None":
@@ -140,35 +162,64 @@ def foreign_choices(output: str | None, set_inputs: Sequence[str] | None) -> "Ch
     return Choices(output, constants)
 
 
-def foreign_preprocessing(
-    layout: str | None,
-    order: str | None,
-    mean: float | None,
-    scale: float | None,
-    affine: Path | None,
-    transform: Path | None,
-) -> "Preprocessing | None":
-    """Return what a foreign network expects, None if nothing was said of it.
+def foreign_said(options: Mapping[str, Any]) -> "Said | None":
+    """Return what was said of a foreign network, None if nothing was.
+
+    Args:
+        options: parameters of a command by name, among them those of `FOREIGN_OPTIONS`.
 
     Raises:
-        ConfigError: only a part was said; nothing is guessed, because a wrong guess costs accuracy silently.
+        ConfigError: a number cannot be read.
         ExportError: a file is missing or malformed.
     """
-    given = {"--input-layout": layout, "--channel-order": order, "--mean": mean, "--scale": scale}
-    missing = [option for option, value in given.items() if value is None]
-    if len(missing) == len(given) and affine is None and transform is None:
+    given = {name: options[name] for name in FOREIGN_OPTIONS}
+    if all(value is None for value in given.values()):
         return None
-    if layout is None or order is None or mean is None or scale is None:
-        raise ConfigError(f"a foreign network needs its whole preprocessing; missing: {', '.join(missing)}")
-    from edgeface.export.foreign import Preprocessing
+    from edgeface.export.presets import Said
     from edgeface.export.resampling import Affine
     from edgeface.export.spreading import OutputTransform
 
-    return Preprocessing(
-        layout,  # type: ignore[arg-type]  # checked there
-        order,  # type: ignore[arg-type]
-        mean,
-        scale,
-        None if affine is None else Affine.read(affine),
-        None if transform is None else OutputTransform.read(transform),
+    affine, transform = given["input_affine"], given["output_transform"]
+    return Said(
+        preset=given["preprocessing"],
+        layout=given["input_layout"],
+        channel_order=given["channel_order"],
+        mean=channels("--mean", given["mean"]),
+        scale=channels("--scale", given["scale"]),
+        size_wh=pixels(given["input_size"]),
+        affine=None if affine is None else Affine.read(affine),
+        transform=None if transform is None else OutputTransform.read(transform),
     )
+
+
+def channels(option: str, text: str | None) -> "Channels | None":
+    """Read one number, or three with commas, one for each channel.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 3:
+        return numbers[0], numbers[1], numbers[2]
+    raise ConfigError(f"{option} takes one number, or three with commas such as 123.675,116.28,103.53; got {text!r}")
+
+
+def pixels(text: str | None) -> tuple[int, int] | None:
+    """Read `N` or `HEIGHTxWIDTH`; returns width and height.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if not 1 <= len(sides) <= 2 or not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
+        raise ConfigError(f"--input-size takes N or HEIGHTxWIDTH in pixels, such as 160 or 112x96; got {text!r}")
+    return int(sides[-1]), int(sides[0])

@@ -2,9 +2,12 @@
 
 from collections.abc import Container
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+MOST_THREADS: Final = 1024
+"""Beyond any processor; each takes memory and time to start."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
@@ -38,7 +41,7 @@ BuildEngines = Annotated[
 CudaGraph = Annotated[
     bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On CUDA, record the launches once and replay them.")
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the networks; 0 is one a core.")]
+Threads = Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads for the networks; 0 is one a core.")]
 Fmr = Annotated[
     float | None, typer.Option(help="Take the bundle's threshold for this false match rate [default: the strictest].")
 ]
@@ -104,10 +107,40 @@ PairsFile = Annotated[
     Path | None, typer.Option("--pairs", help="pairs.txt of LFW over --data [default: drawn from its identities].")
 ]
 Split = Annotated[str | None, typer.Option(help="Part of --data, such as train or val.")]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Network that the weights in a file of torch.save or safetensors are of, such as iresnet50, ir101 or mbf; "
+        "see `edgeface models`.",
+    ),
+]
 InputLayout = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: nchw or nhwc.")]
-ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign ONNX network: rgb or bgr.")]
-Mean = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: subtracted from each pixel (0 to 255).")]
-Scale = Annotated[float | None, typer.Option(help="Of a foreign ONNX network: multiplied after the mean.")]
+ChannelOrder = Annotated[str | None, typer.Option(help="Of a foreign network: rgb or bgr.")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign network, its channel order, mean, scale and usual size by name: adaface, arcface, facenet, "
+        "imagenet, raw or vggface2. The single options go before it."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign network: subtracted from each pixel (0 to 255). One number, or three with commas, in the "
+        "order in which the network sees the channels."
+    ),
+]
+Scale = Annotated[
+    str | None, typer.Option(help="Of a foreign network: multiplied after the mean. One number or three, as --mean.")
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a foreign ONNX network: its picture in pixels, as N or HEIGHTxWIDTH; the crop is resized to it inside "
+        "the graph [default: as the network says]."
+    ),
+]
 InputAffine = Annotated[
     Path | None,
     typer.Option(
@@ -119,8 +152,8 @@ EmbeddingOutput = Annotated[
     str | None,
     typer.Option(
         "--output",
-        help="Of a foreign ONNX network: the tensor that is the embedding, if several could be it, or one before a loss "
-        "head.",
+        help="Of a foreign ONNX network: the tensor that is the embedding, where several could be it, or where a loss "
+        "head follows.",
     ),
 ]
 SetInput = Annotated[

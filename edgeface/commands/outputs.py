@@ -257,7 +257,7 @@ class Outputs:
 
             username, password = secret(mqtt.USERNAME), secret(mqtt.PASSWORD)
             transports.append(mqtt.Mqtt(self._options.mqtt, username=username, password=password))
-        outbox = Outbox(self._options.outbox or _default_outbox(), max_bytes=self._options.outbox_max_bytes)
+        outbox = Outbox(self._options.outbox or console.default_outbox(), max_bytes=self._options.outbox_max_bytes)
         stack.callback(outbox.close)
         for transport in transports:
             courier = Courier(outbox, transport, if_late=self._options.late_match)
@@ -305,12 +305,6 @@ def print_states(states: "tuple[SinkState, ...]") -> None:
     console.table(rows, ["output", "done", "waiting", "refused", "lost", "late", "last error"])
     if any(state.waiting for state in shown):
         typer.echo("what waits is in the outbox; the next run with the same kind of output goes on with it")
-
-
-def _default_outbox() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("edgeface") / "outbox.db"
 
 
 def _spoken(event: "Event") -> str | None:

@@ -16,6 +16,8 @@ _ASCII: Final = "edgeface-ascii"
 
 def write_anything() -> None:
     """Let standard output and error take every text: what their encoding lacks, or is no character, is escaped."""
+    if not os.environ.get("TERMINAL_WIDTH", "0").isdecimal():
+        del os.environ["TERMINAL_WIDTH"]  # typer stumbles over what is no number
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             is_ascii = codecs.lookup(stream.encoding).name == "ascii"

@@ -31,7 +31,9 @@ def train_command(
         str | None, typer.Option(help="Validate on these aligned faces instead of people held out from --data.")
     ] = None,
     val_pairs: Annotated[Path | None, typer.Option(help="pairs.txt over --val-data.")] = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes that share each batch and the classes.")] = 1,
+    nproc: Annotated[
+        int, typer.Option(min=1, max=opt.MOST_THREADS, help="Processes that share each batch and the classes.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,

@@ -59,13 +59,23 @@ class ResultFile:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in self._lines))
 
     def measured(self, keys: Sequence[str]) -> dict[str, Value]:
-        """Return the values that are there under some of the keys; a job that failed is not there."""
-        wanted = set(keys)
-        return {
-            line["key"]: VALUES[line["kind"]](**line["value"])
-            for line in self._lines
-            if line.get("key") in wanted and line["value"] is not None
-        }
+        """Return the values that are there under some of the keys; a job that failed is not there.
+
+        Raises:
+            ConfigError: a line is broken.
+        """
+        wanted, found = set(keys), dict[str, Value]()
+        for line in self._lines:
+            key, value = line.get("key"), line.get("value")
+            if not isinstance(key, str) or key not in wanted or value is None:
+                continue
+            try:
+                found[key] = VALUES[line["kind"]](**value)
+            except (KeyError, TypeError) as error:
+                raise ConfigError(
+                    f"{self.path} holds a broken result ({error}); remove its line, or start anew"
+                ) from None
+        return found
 
     def add(self, key: str, result: Result) -> None:
         """Append a result."""

@@ -16,7 +16,7 @@ from edgeface.data.names import file_names
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError, DataError, EdgefaceError, UnknownNameError
 from edgeface.faces import align
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, make_private_folder, parse_json, write_bytes
 from edgeface.images import encode_image
 
 JOURNAL: Final = "align.jsonl"
@@ -165,7 +165,7 @@ def _align_one(
         crop = align(image, found.landmarks[best])
     except EdgefaceError as error:
         return {"error": str(error), "kind": error.kind}
-    write_bytes(out / file, encode_image(crop, settings.suffix, settings.quality))
+    write_bytes(out / file, encode_image(crop, settings.suffix, settings.quality), mode=PRIVATE)
     quality = measure(crop, found.boxes[best], found.landmarks[best]) if measure else {}
     return {
         "file": file,
@@ -180,17 +180,17 @@ def _read_journal(out: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]
     """Return what earlier runs did, by key, and leave a journal that can be appended to."""
     path = out / JOURNAL
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_private_folder(out)
         if not path.exists():
             if any(out.iterdir()):
                 raise DataError(f"{out} is not empty and not of an earlier run; give a new folder")
-            write_bytes(path, (json.dumps(header) + "\n").encode())
+            write_bytes(path, (json.dumps(header) + "\n").encode(), mode=PRIVATE)
             return {}
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole != len(data):  # the run before was cut off within a line
             os.truncate(path, whole)
-        first, *lines = [json.loads(line) for line in data[:whole].splitlines()]
+        first, *lines = [parse_json(line) for line in data[:whole].splitlines()]
         if first != header:
             other = sorted(key for key in header if not isinstance(first, dict) or first.get(key) != header[key])
             raise DataError(

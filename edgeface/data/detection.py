@@ -1,8 +1,6 @@
 """Labelled photographs to train a face detector on, or to measure one."""
 
-import json
 import logging
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +8,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.data.faceset import Skipped, left_out
+from edgeface.data.faceset import Extent, Skipped, left_out
 from edgeface.data.parallel import in_order
+from edgeface.data.tar import TarError, members
 from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError
+from edgeface.files import parse_json
 from edgeface.images import decode_image
 
 log = logging.getLogger(__name__)
@@ -163,18 +163,21 @@ def open_detection_set(folder: Path, split: str) -> DetectionSet:
     for path in (labels, archive):
         if not path.is_file():
             raise DataError(f"detector training data not found: {path}; a folder needs {LABELS} and detect-*.tar")
+    try:
+        lines = labels.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {labels}: {error}") from None
     records = []
-    for number, line in enumerate(labels.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if record["split"] == split:
                 records.append(_checked(record))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"line {number} of {labels} is not a labelled picture: {error!r}") from None
     try:
-        with tarfile.open(archive) as tar:
-            files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
-    except tarfile.TarError as error:
+        files = {m.name: Extent(archive, m.offset, m.size).read() for m in members(archive) if m.is_plain}
+    except (TarError, OSError) as error:
         raise DataError(f"{archive} is not an intact tar file: {error}; copy it again") from None
     missing = [record["file"] for record in records if record["file"] not in files]
     if missing:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from edgeface.data.faceset import FaceSet, Skipped, left_out
 from edgeface.data.names import file_names
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError, DataError, EdgefaceError
-from edgeface.files import new_folder
+from edgeface.files import new_folder, open_private
 from edgeface.image_kinds import picture_kind
 from edgeface.images import decode_photograph
 
@@ -113,7 +114,7 @@ def new_data_folder(out: Path) -> Iterator[Path]:
     if out.exists():
         raise DataError(f"{out} exists already; give a new folder, so that nothing is overwritten")
     try:
-        with new_folder(out) as folder:
+        with new_folder(out, private=True) as folder:
             yield folder
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror}") from error
@@ -197,6 +198,7 @@ class _Shards:
             self._end()
         if self._tar is None:
             path = self._folder / f"{self._prefix}-{len(self._sizes):06}.tar"
+            os.close(open_private(path, os.O_WRONLY | os.O_CREAT))
             self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  # closed by _end
             self._size = 0
         for info, (_, data) in zip(infos, members, strict=True):

@@ -8,19 +8,18 @@ unpacked.
 """
 
 import csv
-import json
 import os
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edgeface.data.faceset import Extent, Sample, Skipped, StoredFaces
+from edgeface.data.tar import TarError, members
 from edgeface.errors import DataError
+from edgeface.files import parse_json
 from edgeface.images import IMAGE_SUFFIXES
 
-BLOCK: Final = tarfile.BLOCKSIZE
 MAX_LABEL_BYTES: Final = 65536
 """A `.cls` or `.json` member that is larger is not a label."""
 
@@ -87,6 +86,8 @@ def read_table(path: Path) -> dict[str, Label]:
                 labels[row["key"]] = Label(row["identity"] or None, row.get("split") or "")
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     return labels
 
 
@@ -96,24 +97,22 @@ def _scan(shard: Path) -> tuple[dict[str, Extent], Mapping[str, Label]]:
     labels: dict[str, Label] = {}
     last = "nothing"
     try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                key, suffix = os.path.splitext(member.name.removeprefix("./"))
-                hidden = os.path.basename(key).startswith(".")
-                if not member.isreg() or member.sparse is not None or hidden:
-                    continue  # links, devices, holes: nothing that a data set needs
-                extent = Extent(shard, member.offset_data, member.size)
-                if suffix.lower() in IMAGE_SUFFIXES:
-                    if key in pictures:
-                        raise DataError(f"{shard} holds two pictures of the key {key!r}; keys must be unique")
-                    pictures[key] = extent
-                    last = member.name
-                elif suffix in (".json", ".cls") and member.size <= MAX_LABEL_BYTES:
-                    label = _read_label(extent, member.name)
-                    if suffix == ".json" or key not in labels:
-                        labels[key] = label
-            _check_end(shard, tar.offset)
-    except tarfile.ReadError as error:
+        for member in members(shard):
+            key, suffix = os.path.splitext(member.name.removeprefix("./"))
+            hidden = os.path.basename(key).startswith(".")
+            if not member.is_plain or hidden:
+                continue  # links, devices, holes: nothing that a data set needs
+            extent = Extent(shard, member.offset, member.size)
+            if suffix.lower() in IMAGE_SUFFIXES:
+                if key in pictures:
+                    raise DataError(f"{shard} holds two pictures of the key {key!r}; keys must be unique")
+                pictures[key] = extent
+                last = member.name
+            elif suffix in (".json", ".cls") and member.size <= MAX_LABEL_BYTES:
+                label = _read_label(extent, member.name)
+                if suffix == ".json" or key not in labels:
+                    labels[key] = label
+    except TarError as error:
         if not pictures:
             raise DataError(
                 f"{shard} is not an uncompressed tar file ({error}); unpack .tar.gz with gunzip, or copy it again"
@@ -126,21 +125,13 @@ def _scan(shard: Path) -> tuple[dict[str, Extent], Mapping[str, Label]]:
     return pictures, labels
 
 
-def _check_end(shard: Path, offset: int) -> None:
-    """A whole tar file ends in zero blocks; one that was cut between two members does not."""
-    with shard.open("rb") as file:
-        file.seek(offset)
-        if file.read(BLOCK) != bytes(BLOCK):
-            raise tarfile.ReadError("no end-of-archive mark")
-
-
 def _read_label(extent: Extent, name: str) -> Label:
     """Read the identity from a `.cls` or `.json` member."""
     try:
         text = extent.read().decode()
         if name.endswith(".cls"):
             return Label(str(int(text)))
-        value = json.loads(text)
+        value = parse_json(text)
         identity, split = value.get("identity"), value.get("split") or ""
     except (ValueError, AttributeError) as error:
         raise DataError(f"{name} in {extent.path} is not a label: {error}") from error

@@ -15,7 +15,7 @@ from edgeface.data.morphing import blend, warp
 from edgeface.data.packing import new_data_folder, pack_shards
 from edgeface.data.parallel import in_order
 from edgeface.errors import ConfigError
-from edgeface.files import new_file
+from edgeface.files import PRIVATE, new_file
 from edgeface.images import encode_image
 
 TEACHER_FILE: Final = "teacher.npz"
@@ -150,7 +150,7 @@ def teach_faces(
             teacher, stored, workers=workers, progress=lambda done, _: tell(len(enlarged) + missing + done, total)
         )
         keys = np.array([sample.key for sample in stored.samples])
-        with new_file(folder / TEACHER_FILE) as file:
+        with new_file(folder / TEACHER_FILE, mode=PRIVATE) as file:
             np.savez(file, key=keys, embedding=answers.astype(np.float16))
     return TeachReport(len(faces), len(stored), answers.shape[1], packed.size, packed.unreadable)
 

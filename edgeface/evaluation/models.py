@@ -23,6 +23,7 @@ class OpenModel:
         provider: short name of what runs it.
         space: of its embeddings; those of two models with the same one can be compared. Empty if not known.
         scoring: how two faces are compared: as the bundle does, else by cosine.
+        remarks: sentences that a user should read about how it was opened.
     """
 
     embedder: FaceEmbedder
@@ -31,6 +32,7 @@ class OpenModel:
     provider: str
     space: str = ""
     scoring: Scoring = COSINE
+    remarks: tuple[str, ...] = ()
 
 
 def open_model(

@@ -16,7 +16,7 @@ from edgeface.evaluation.comparison import ComparisonReport, flips_csv
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.plots import Reports, cmc_picture, det_picture, roc_picture, score_picture
 from edgeface.evaluation.sheets import FacePair, picture_sheet
-from edgeface.files import write_bytes, write_text
+from edgeface.files import PRIVATE, make_private_folder, write_bytes, write_text
 
 WORST: Final = 16
 """Mistakes of each kind that are shown."""
@@ -35,7 +35,7 @@ def make_folder(out: Path) -> None:
         ConfigError: it is a file, or cannot be made.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_private_folder(out)
     except OSError as error:
         raise ConfigError(f"cannot write to {out}: {error.strerror}; give --out a folder to write to") from error
 
@@ -43,7 +43,8 @@ def make_folder(out: Path) -> None:
 def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) -> list[Path]:
     """Write `report.html`, `results.json`, PNG pictures and, with another model, `flipped.csv`.
 
-    Files of these names are replaced, one by one and each atomically; other files stay.
+    Files of these names are replaced, one by one and each atomically; other files stay. They show faces and who they
+    are, so they are for their owner only.
 
     Args:
         out: the folder, from `make_folder`.
@@ -66,9 +67,9 @@ def write_report(out: Path, assessment: Assessment, facts: Mapping[str, Any]) ->
         texts["flipped.csv"] = flips_csv(assessment.comparison.flips)
     try:
         for name, picture in pictures.items():
-            write_bytes(out / name, picture)
+            write_bytes(out / name, picture, mode=PRIVATE)
         for name, text in texts.items():
-            write_text(out / name, text)
+            write_text(out / name, text, mode=PRIVATE)
         for name in SOMETIMES:
             if name not in pictures and name not in texts:
                 (out / name).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ class Published:
 
 _MOBILEFACENET: Final = "Chen et al., 2018, arXiv 1804.07573"
 _IRESNET: Final = "Deng et al., 2019, arXiv 1801.07698; insightface arcface_torch"
+_IR: Final = "Kim et al., 2022, arXiv 2204.00964; AdaFace net.py"
 _MBF: Final = "insightface arcface_torch, after arXiv 1804.07573"
 _GHOST: Final = "Alansari et al., IEEE Access 2023, doi 10.1109/ACCESS.2023.3266068"
 _EDGEFACE: Final = "George et al., 2023, arXiv 2307.01838"
@@ -35,10 +36,15 @@ PUBLISHED: Final[dict[str, Published]] = {
     # As later papers cite it, norms and activations counted.
     "ghostfacenetv1-1.3-1": Published(512, _GHOST, 4.1, 216.0),
     "ghostfacenetv1-1.3-2": Published(512, _GHOST),
+    "ir18": Published(512, _IR),
+    "ir34": Published(512, _IR),
+    "ir50": Published(512, _IR),
+    "ir101": Published(512, _IR),
     "iresnet18": Published(512, _IRESNET, 24.0, 2600.0),
     "iresnet34": Published(512, _IRESNET, 34.1),
     "iresnet50": Published(512, _IRESNET, 43.6, 6300.0),
     "iresnet100": Published(512, _IRESNET, 65.2, 12100.0),
+    "iresnet200": Published(512, "insightface arcface_torch, after arXiv 1801.07698"),
     # Known as "mobilefacenet-0.45G"; its layers alone have 438 million, with norms and slopes it is 471.
     "mbf": Published(512, _MBF, multiply_adds=450.0),
     "mbf-large": Published(512, _MBF),

@@ -13,7 +13,7 @@ has no classes and no optimizer, so it cannot be resumed. How many processes wro
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgeface.errors import CheckpointError, EdgefaceError
+from edgeface.files import parse_json
 from edgeface.losses.ranks import ALONE, Ranks
 from edgeface.models import build_model
 from edgeface.training.processes import shared_folder
@@ -37,6 +38,7 @@ HEAD: Final = "head.safetensors"
 OPTIMIZER: Final = "optimizer.safetensors"
 CLASSES: Final = "classes"
 STATE: Final = "state.json"
+_FLOATS: Final = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 LAST: Final = "checkpoint"
 BEST: Final = "best"
 
@@ -59,6 +61,7 @@ class CheckpointInfo:
         best_accuracy: the best so far; None if never measured.
         config: the whole configuration, as `TrainConfig.to_dict`.
         edgeface: version of the package that wrote it.
+        fingerprint: of the data, see `edgeface.training.fingerprint`; None in old checkpoints.
     """
 
     model: str
@@ -74,6 +77,7 @@ class CheckpointInfo:
     best_accuracy: float | None
     config: Mapping[str, Any]
     edgeface: str
+    fingerprint: Mapping[str, str] | None = None
 
 
 def save_checkpoint(
@@ -126,6 +130,11 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file, not a run folder; if it holds weights, name their network with --model, "
+            "such as --model iresnet50"
+        )
     for folder in (path, path / BEST, path / LAST):
         if (folder / STATE).is_file():
             return folder
@@ -140,7 +149,7 @@ def read_info(folder: Path) -> CheckpointInfo:
     """
     path = folder / STATE
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = parse_json(path.read_bytes())
         version = state.pop("format_version")
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint in {folder}: {STATE} is missing; give a run folder") from None
@@ -152,11 +161,45 @@ def read_info(folder: Path) -> CheckpointInfo:
             "train again or install the edgeface that wrote it"
         )
     try:
-        return CheckpointInfo(**state)
+        info = CheckpointInfo(**state)
     except TypeError as error:
         raise CheckpointError(
             f"{path} lacks a field or has an unknown one ({error}); use another checkpoint"
         ) from error
+    wrong = [name for name, is_sound in _SOUND.items() if not is_sound(getattr(info, name))]
+    if wrong:
+        raise CheckpointError(f"{path} has a value for {wrong[0]} that cannot be; use another checkpoint")
+    return info
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15  # type: ignore[operator]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_SOUND: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "model": _is_text,
+    "loss": _is_text,
+    "data": _is_text,
+    "edgeface": _is_text,
+    "embedding_size": _is_count,
+    "classes": _is_count,
+    "faces": _is_count,
+    "step": _is_count,
+    "epoch": _is_count,
+    "seconds": _is_number,
+    "accuracy": lambda value: value is None or _is_number(value),
+    "best_accuracy": lambda value: value is None or _is_number(value),
+    "config": lambda value: isinstance(value, dict),
+}
+"""What a field may hold: the file says what it likes."""
 
 
 def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
@@ -175,7 +218,7 @@ def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     info = read_info(folder)
     try:
         model = build_model(info.model, info.embedding_size)
-    except (EdgefaceError, TypeError) as error:
+    except (EdgefaceError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE}: {error}") from error
     load_weights(folder / BACKBONE, model)
     return model.eval().requires_grad_(False), info
@@ -206,7 +249,7 @@ def load_weights(
         if name not in without and not name.startswith(absent)
     }
     wrong = sorted(
-        {name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape}
+        {name for name in expected if name not in tensors or not _fits(tensors[name], expected[name])}
         | (tensors.keys() - expected.keys())
     )
     if wrong:
@@ -221,6 +264,12 @@ def load_weights(
     return absent
 
 
+def _fits(stored: Tensor, expected: Tensor) -> bool:
+    """Whether a tensor has the shape that is expected, and numbers of a kind that converts."""
+    kind = _FLOATS if expected.is_floating_point() else {expected.dtype}
+    return stored.shape == expected.shape and stored.dtype in kind
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
@@ -231,7 +280,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; use another checkpoint") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); use another checkpoint") from error
     return tensors
 

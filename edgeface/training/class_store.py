@@ -39,6 +39,21 @@ BLOCK: Final = 1 << 22
 """Numbers that are read at a time."""
 
 
+_UNREADABLE: Final = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the library raises for headers that say what it did not expect."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClassRows:
     """Tensors of which each process holds the rows of its classes.
@@ -70,11 +85,19 @@ class ClassRows:
 
 
 def save_classes(folder: Path, rows: ClassRows) -> None:
-    """Write the rows; every process calls it with the same folder."""
+    """Write the rows; every process calls it with the same folder.
+
+    Raises:
+        OSError: it cannot be written in one of the processes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        writer = _Writer(str(folder), save_distributed=True)
-        save(rows.whole(), storage_writer=writer, no_dist=rows.ranks.count == 1)
+    writer = _Writer(str(folder), save_distributed=True)
+    try:
+        with _quiet():
+            save(rows.whole(), storage_writer=writer, no_dist=rows.ranks.count == 1)
+    except CheckpointException as error:
+        failures = [failure for failure, _ in error.failures.values()]
+        raise next((failure for failure in failures if isinstance(failure, OSError)), failures[0]) from None
 
 
 def load_classes(folder: Path, rows: ClassRows) -> None:
@@ -90,7 +113,7 @@ def load_classes(folder: Path, rows: ClassRows) -> None:
             _assert_complete(stored.get(name), tensor.shape, f"{name!r} in {folder}")
         with _quiet():
             load(whole, storage_reader=reader, no_dist=rows.ranks.count == 1)
-    except (OSError, SafetensorError, KeyError, ValueError, CheckpointException) as error:
+    except (*_UNREADABLE, CheckpointException) as error:
         raise CheckpointError(f"{folder} cannot be read ({error}); use another checkpoint") from error
     for name, tensor in rows.tensors.items():
         if not torch.isfinite(tensor.sum(-1)).all():  # a sum of moderate numbers; saves a mask of them all

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from edgeface.files import write_text
+from edgeface.files import parse_json, write_text
 
 
 class Window:
@@ -55,19 +55,22 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Read the journal; a last line that a crash cut off is left out, and a missing file is empty."""
+    """Read the journal up to a line that is not whole, as a crash may cut off the last; a missing file is empty."""
     lines: list[dict[str, Any]] = []
     if not path.is_file():
         return lines
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = parse_json(text)
         except ValueError:
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines
 
 
 def cut_journal(path: Path, step: int) -> None:
     """Drop the lines after `step`, which a resumed run writes again."""
-    lines = [line for line in read_journal(path) if line["step"] <= step]
+    lines = [line for line in read_journal(path) if isinstance(line.get("step"), int) and line["step"] <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))

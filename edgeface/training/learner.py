@@ -15,14 +15,13 @@ from edgeface.losses import CosineHead, build_loss
 from edgeface.losses.objective import Objective
 from edgeface.losses.ranks import Ranks
 from edgeface.models import build_model
-from edgeface.models.resnet import FaceResNet
+from edgeface.training.beginning import begin_with
 from edgeface.training.checkpoint import (
     BACKBONE,
     CLASSES,
     HEAD,
     OPTIMIZER,
     CheckpointInfo,
-    find_checkpoint,
     load_tensors,
     load_weights,
     save_checkpoint,
@@ -67,6 +66,7 @@ class Learner:
         ranks: the processes of the run.
         device: of this process.
         precision: that convolutions compute in.
+        resumes: whether a checkpoint will fill the networks, so that `model.start` need not be there any more.
 
     Raises:
         CheckpointError: `model.start` is missing, broken or of another network.
@@ -80,16 +80,16 @@ class Learner:
         ranks: Ranks,
         device: torch.device,
         precision: torch.dtype,
+        *,
+        resumes: bool = False,
     ) -> None:
         torch.manual_seed(config.run.seed)
         self.ranks, self.device, self.precision = ranks, device, precision
         self.classes = classes
         self.clip_norm = config.optimizer.clip_norm or math.inf
         self.backbone = build_model(config.model.name, config.model.embedding_size)
-        if config.model.start:
-            weights = find_checkpoint(Path(config.model.start)) / BACKBONE
-            grown = self.backbone.neutral_parts if isinstance(self.backbone, FaceResNet) else ()
-            load_weights(weights, self.backbone, optional=grown)
+        if not resumes:
+            begin_with(config.model, self.backbone)
         head = None
         if config.loss.weight:
             options = config.loss.options()

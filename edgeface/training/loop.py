@@ -13,13 +13,16 @@ from edgeface.files import write_text
 from edgeface.training.checkpoint import BEST, LAST, OPTIMIZER, CheckpointInfo, read_info, recover_checkpoint
 from edgeface.training.config import TrainConfig, changed_keys
 from edgeface.training.device import pick_precision
+from edgeface.training.fingerprint import fingerprint, what_differs
 from edgeface.training.journal import cut_journal
 from edgeface.training.learner import Learner
 from edgeface.training.optimizer import learning_rate
-from edgeface.training.preparation import order_batches, prepare
+from edgeface.training.pairing import check_pairs
+from edgeface.training.preparation import Material, order_batches, prepare, whole_batches
 from edgeface.training.processes import assert_same_run, gather_objects, join, machine_share, together
 from edgeface.training.progress import NoProgress, Progress
 from edgeface.training.record import METRICS, Record, diverged
+from edgeface.training.room import enough_room
 from edgeface.training.teacher import open_teacher
 from edgeface.training.validation import Validation
 
@@ -58,7 +61,8 @@ def train(
         DataError: the faces are missing, or there are too few faces or identities.
         ConfigError: the configuration does not fit the data, this machine or the number of processes.
         CheckpointError: `run` holds a run already, or none that can be resumed with this configuration.
-        TrainingError: the loss or its gradient is not finite, or another process died. The last checkpoint stays.
+        TrainingError: the loss or its gradient is not finite, the disk is full, or another process died. The last
+            checkpoint stays.
     """
     with join(config.run.device) as (ranks, device):
         first = ranks.rank == 0
@@ -71,17 +75,18 @@ def train(
             batches = order_batches(config, material.faces, before.step if before else 0, ranks)
             teacher = open_teacher(config, material.faces, device)
             precision = pick_precision(config.run.precision, device)
-            if before and (before.classes, before.faces) != (material.classes, len(material.faces)):
-                raise CheckpointError(
-                    f"{run / LAST} was trained on {before.faces} faces of {before.classes} identities, the data now "
-                    f"has {len(material.faces)} of {material.classes}; resume with the same data"
-                )
+            if before:
+                _assert_same_data(run / LAST, before, material)
+            check_pairs(config, material.faces, whole_batches(batches))
         assert_same_run(ranks, config, material.faces, before.step if before else 0)
-        learner = Learner(config, material.classes, teacher is not None, ranks, device, precision)
+        learner = Learner(
+            config, material.classes, teacher is not None, ranks, device, precision, resumes=before is not None
+        )
         if before:
             learner.restore(run / LAST)
         if first:
-            _open_folder(run, config, before)
+            with enough_room(run, "the run"):
+                _open_folder(run, config, before)
         record = Record(config, run, material, learner, batches.steps_per_epoch, before, progress or NoProgress())
         loader = open_loader(
             AugmentedFaces(material.faces, config.augment, config.run.seed),
@@ -113,6 +118,21 @@ def _open_folder(run: Path, config: TrainConfig, before: CheckpointInfo | None) 
     cut_journal(run / METRICS, before.step if before else 0)
 
 
+def _assert_same_data(last: Path, before: CheckpointInfo, material: Material) -> None:
+    """Check that a checkpoint was trained on this data, as far as its numbers and names tell."""
+    faces = material.faces
+    if (before.classes, before.faces) != (material.classes, len(faces)):
+        raise CheckpointError(
+            f"{last} was trained on {before.faces} faces of {before.classes} identities, the data now has {len(faces)} "
+            f"of {material.classes}; resume with the same data"
+        )
+    if other := what_differs(before.fingerprint, fingerprint(faces)):
+        raise CheckpointError(
+            f"{last} was trained on other data than {faces.name}, although both have {len(faces)} faces of "
+            f"{material.classes} identities: {other} now; resume with the same data"
+        )
+
+
 def _resumable(run: Path, config: TrainConfig, resume: bool) -> CheckpointInfo | None:
     """Read the checkpoint to go on from, and check that it is of the same run; None where a new run begins."""
     last = run / LAST
@@ -120,6 +140,8 @@ def _resumable(run: Path, config: TrainConfig, resume: bool) -> CheckpointInfo |
         if last.exists():
             raise CheckpointError(f"{run} holds a run already; resume it (--resume) or choose another folder (--out)")
         return None
+    if not last.exists() and (run / CONFIG).is_file():
+        raise CheckpointError(f"{run} ended before its first checkpoint; start it again without --resume")
     info = read_info(last)
     if not (last / OPTIMIZER).is_file():
         raise CheckpointError(f"{last / OPTIMIZER} is missing, so the run cannot be resumed; start a new one")

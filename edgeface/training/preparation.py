@@ -117,6 +117,11 @@ def order_batches(config: TrainConfig, faces: FaceSet, step: int, ranks: Ranks =
     return batches if ranks.count == 1 else RankBatches(batches, ranks.rank, ranks.count)
 
 
+def whole_batches(batches: EpochBatches | RankBatches) -> EpochBatches:
+    """Return the batches of all processes together."""
+    return batches.batches if isinstance(batches, RankBatches) else batches
+
+
 def _order(run: RunConfig, faces: FaceSet, step: int) -> EpochBatches:
     if run.sampler == "shuffle":
         return EpochBatches(len(faces), run.batch_size, run.epochs, run.seed, step)

@@ -1,20 +1,26 @@
 """What a run writes as it goes: its journal, checkpoints, pictures, and where it stands."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Final
 
 from edgeface import __version__
 from edgeface.errors import TrainingError
+from edgeface.files import is_full
 from edgeface.training.checkpoint import BEST, LAST, CheckpointInfo
 from edgeface.training.config import TrainConfig
 from edgeface.training.curves import draw_curves
+from edgeface.training.fingerprint import fingerprint
 from edgeface.training.journal import Window, append_line
 from edgeface.training.learner import Learner, Step
 from edgeface.training.preparation import Material
 from edgeface.training.processes import tell
 from edgeface.training.progress import Progress, Status
+from edgeface.training.room import enough_room
 from edgeface.training.validation import Validation, verify
+
+log = logging.getLogger(__name__)
 
 METRICS: Final = "metrics.jsonl"
 CURVES: Final = "curves.png"
@@ -48,6 +54,7 @@ class Record:
         self.per_epoch = per_epoch
         self.steps = config.run.epochs * per_epoch
         self.first = learner.ranks.rank == 0
+        self.fingerprint = fingerprint(material.faces)
         self.accuracy = before.accuracy if before else None
         self.best = before.best_accuracy if before else None
         self.seconds_before = before.seconds if before else 0.0
@@ -58,7 +65,7 @@ class Record:
         """Take in what came of step number `step`, counted from 1, and write what is due.
 
         Raises:
-            TrainingError: the network is not finite. The last checkpoint stays.
+            TrainingError: the network is not finite, or the disk is full. The last checkpoint stays.
         """
         run = self.config.run
         self.window.add(outcome.loss, outcome.identity, outcome.imitation, wait_s=wait_s, step_s=step_s)
@@ -81,17 +88,17 @@ class Record:
             self.accuracy = scores["val_accuracy"]
             improved = self.best is None or self.accuracy >= self.best
             self.best = self.accuracy if improved else self.best
-        if self.first:
-            append_line(self.run / METRICS, line)
         info = self._info(step, epoch)
-        if improved:
-            self.learner.save(self.run / BEST, info, resumable=False)
-        if saves:
-            self.learner.save(self.run / LAST, info, resumable=True)
+        with enough_room(self.run, f"what step {step} writes"):
+            if self.first:
+                append_line(self.run / METRICS, line)
+            if improved:
+                self.learner.save(self.run / BEST, info, resumable=False)
+            if saves:
+                self.learner.save(self.run / LAST, info, resumable=True)
         if self.first:
             if saves and (final or time.perf_counter() - self.drawn > DRAW_EVERY_S):
-                draw_curves(self.run / METRICS, self.run / CURVES)
-                self.drawn = time.perf_counter()
+                self._draw()
             self.progress.update(
                 Status(
                     step=step,
@@ -106,6 +113,16 @@ class Record:
                     val_accuracy=self.accuracy,
                 )
             )
+
+    def _draw(self) -> None:
+        self.drawn = time.perf_counter()
+        try:
+            draw_curves(self.run / METRICS, self.run / CURVES)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # A picture of what metrics.jsonl holds is not worth the run.
+            log.warning("there is no room for %s: %s; free some space", self.run / CURVES, error.strerror)
 
     def _verify(self, validation: Validation) -> dict[str, float]:
         result = verify(self.learner.backbone, validation, self.learner.device)
@@ -130,6 +147,7 @@ class Record:
             best_accuracy=self.best,
             config=self.config.to_dict(),
             edgeface=__version__,
+            fingerprint=self.fingerprint,
         )
 
 

@@ -54,7 +54,7 @@ def read_settings(
     if path:
         source = str(path)
         try:
-            _merge(kind, values, tomllib.loads(path.read_text(encoding="utf-8")), source)
+            _merge(kind, values, tomllib.loads(path.read_text(encoding="utf-8-sig")), source)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the configuration {path}: {error}") from error
         except tomllib.TOMLDecodeError as error:

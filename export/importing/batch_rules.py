@@ -203,8 +203,15 @@ def _slice(follower: Follower, node: onnx.NodeProto) -> None:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if same_axis(axis, len(shape)) != place.axis:
             kept.append((start, end, axis, step))
-        elif list(range(shape[place.axis]))[start:end:step] != list(range(shape[place.axis])):
+            continue
+        every = list(range(shape[place.axis]))
+        taken = every[start:end:step]
+        if taken == every:
+            continue
+        if len(starts) > 1:
             raise MixedError("takes faces out of the batch")
+        _part(follower, node, place, taken)
+        return
     if not kept:
         passed = helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
         follower.write(passed, {node.output[0]: place})
@@ -214,6 +221,18 @@ def _slice(follower: Follower, node: onnx.NodeProto) -> None:
     del copy.input[1:]
     copy.input.extend(follower.constant(np.array(part, np.int64)) for part in zip(*kept, strict=True))
     follower.write(copy, {node.output[0]: place})
+
+
+def _part(follower: Follower, node: onnx.NodeProto, place: Faces, taken: list[int]) -> None:
+    """Take one of several equal parts of an axis, each of which holds all faces."""
+    size = follower.shape(node.input[0])[place.axis] // place.outer
+    index = taken[0] // size if taken else 0
+    if taken != list(range(index * size, (index + 1) * size)):
+        raise MixedError("takes faces out of the batch")
+    names = [node.output[0] if part == index else f"{node.output[0]}/part_{part}" for part in range(place.outer)]
+    more = {"num_outputs": place.outer} if follower.opset >= 18 else {}
+    made = helper.make_node("Split", [node.input[0]], names, name=node.name, axis=place.axis, **more)
+    follower.write(made, dict.fromkeys(names, Faces(place.axis, 1, place.inner)))
 
 
 def _gather(follower: Follower, node: onnx.NodeProto) -> None:
@@ -238,9 +257,7 @@ def _expand(follower: Follower, node: onnx.NodeProto) -> None:
     if before[place.axis] != after[axis]:
         raise MixedError("repeats the faces")
     asked = [1 if index == axis else size for index, size in enumerate(after)]
-    follower.keep(
-        node, Faces(axis, place.outer, place.inner), {1: follower.constant(np.array(asked, np.int64))}
-    )
+    follower.keep(node, Faces(axis, place.outer, place.inner), {1: follower.constant(np.array(asked, np.int64))})
 
 
 def _tile(follower: Follower, node: onnx.NodeProto) -> None:

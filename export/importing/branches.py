@@ -59,7 +59,9 @@ def fold_branches(model: onnx.ModelProto, image: Image, name: str) -> Straight:
 
 
 def _first_if(model: onnx.ModelProto) -> int | None:
-    return next((index for index, node in enumerate(model.graph.node) if node.op_type == "If" and not node.domain), None)
+    return next(
+        (index for index, node in enumerate(model.graph.node) if node.op_type == "If" and not node.domain), None
+    )
 
 
 def _condition(model: onnx.ModelProto, index: int, image: Image, name: str) -> tuple[bool, bool]:
@@ -97,7 +99,9 @@ def _with_branch(model: onnx.ModelProto, index: int, which: str, node: onnx.Node
     own = [tensor.name for tensor in branch.initializer]
     own += [output for part in branch.node for output in part.output if output]
     names = {name: f"{stem}/{name}" for name in own}
-    results = {value.name: output for value, output in zip(branch.output, node.output, strict=True) if value.name in names}
+    results = {
+        value.name: output for value, output in zip(branch.output, node.output, strict=True) if value.name in names
+    }
     names |= results  # what the branch gives is called as the If called it
     for tensor in branch.initializer:
         tensor.name = names[tensor.name]

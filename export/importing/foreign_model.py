@@ -1,6 +1,6 @@
 """From a file that somebody else wrote to a network that takes prepared pictures and gives embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,6 @@ import onnx
 
 from edgeface.errors import EdgefaceError, ExportError
 from edgeface.export.cleaning import clean_model
-from edgeface.export.foreign import Preprocessing
 from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.branches import fold_branches
 from edgeface.export.importing.freeing import free_batch
@@ -25,7 +24,8 @@ from edgeface.export.importing.outputs import MAX_OUTPUTS, Output, as_row, choos
 from edgeface.export.importing.quantized import quantized_form, scales_by_batch, unpack_weights
 from edgeface.export.importing.reading import Source, read_source
 from edgeface.export.importing.running import open_plain, probe_faces
-from edgeface.export.soundness import check_embedder
+from edgeface.export.preprocessing import Preprocessing
+from edgeface.export.soundness import check_embedder, check_mode
 from edgeface.runtime.embedder import MAX_BATCH
 from edgeface.runtime.providers.session import Session
 
@@ -146,7 +146,7 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
         ExportError: neither its opset nor its number of faces can be exported.
     """
     name, said = str(foreign.source.path), []
-    pictures = foreign.image.fitted.apply(probe_faces())
+    pictures = foreign.image.preprocessing.apply(probe_faces())
     expected = _one_by_one(open_plain(foreign.model, name), foreign.image, pictures)
 
     def same(model: onnx.ModelProto) -> bool:
@@ -160,8 +160,12 @@ def deployable(foreign: ForeignModel, opset: int) -> Deployable:
             freed = free_batch(model, foreign.image, name)
             image = replace(foreign.image, batch=None)
             if _agrees(lambda: _at_once(open_plain(freed, name), image, pictures), expected, foreign):
+                freed, remaining = at_opset(freed, opset, same)  # with less shape arithmetic it may go further
+                said = [remaining] if remaining else []
                 told = f"the network was made for {batch} {_faces(batch)} in a run and takes any number now"
-                return Deployable(freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone"))
+                return Deployable(
+                    freed, None, None, (*said, f"{told}: {len(pictures)} at once give what each gives alone")
+                )
             why = "several faces at once give something else than each alone"
         except MixedError as error:
             why = str(error)
@@ -224,14 +228,17 @@ def _run_to(model: onnx.ModelProto, output: str, preprocessing: Preprocessing, n
     known, told = legalised(_with_batch(straight.model, image.batch))
     if quantized_form(known, image.name) is None:
         known, count = unpack_weights(known, image.name)
-        told += (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        told += (
+            (f"{count} weights are stored in int8 and used in float32, so they are stored in that",) if count else ()
+        )
     if straight.folded:
         told += (f"{straight.folded} branches (If) with a constant condition are decided",)
     known = cut_to(known, output, name)
     if image.batch is not None and image.batch > MAX_BATCH:
         raise ExportError(f"{name} is made for {image.batch} faces in a run, edgeface runs {MAX_BATCH} at most")
+    check_mode(known)
     session = open_plain(known, name)
-    pictures = image.fitted.apply(probe_faces())
+    pictures = image.preprocessing.apply(probe_faces())
     seen = [session.run({image.name: _filled(image, picture)})[0] for picture in pictures]
     return _End(
         known,
@@ -273,7 +280,7 @@ def _at_once(session: Session, image: Image, pictures: Values) -> Values:
 
 def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     """Whether several faces at once give what each gave alone."""
-    pictures = end.image.fitted.apply(probe_faces())
+    pictures = end.image.preprocessing.apply(probe_faces())
     try:
         made = _at_once(open_plain(model, "the network"), end.image, pictures)
     except EdgefaceError:
@@ -281,7 +288,7 @@ def _is_free(model: onnx.ModelProto, end: _End, quantized: str | None) -> bool:
     return _near(made, end.values, _NEAR_INT8 if quantized else _NEAR)
 
 
-def _agrees(run: Any, expected: Values, foreign: ForeignModel) -> bool:
+def _agrees(run: Callable[[], Values], expected: Values, foreign: ForeignModel) -> bool:
     try:
         made = run()
     except EdgefaceError:

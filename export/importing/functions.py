@@ -77,7 +77,7 @@ def decompose(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]
         wanted = sorted({node.op_type for node in model.graph.node if _can_decompose(node, opset_of(model))})
         if not wanted:
             break
-        model = _as_arrays(_in_place(model, wanted))
+        model = _as_arrays(_in_place(_with_defaults(model, wanted), wanted))
         replaced += wanted
     return model, tuple(name for name in dict.fromkeys(replaced) if name != "CastLike")
 
@@ -89,7 +89,22 @@ def _can_decompose(node: onnx.NodeProto, opset: int) -> bool:
         schema = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
         return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
+
+
+def _with_defaults(model: onnx.ModelProto, operators: list[str]) -> onnx.ModelProto:
+    """Return a copy in which these operators state all of their attributes: onnx leaves the others out of a body."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type not in operators:
+            continue
+        for name, known in defs.get_schema(node.op_type, opset_of(model), "").attributes.items():
+            if known.default_value.type and attribute(node, name) is None:
+                stated = node.attribute.add()
+                stated.CopyFrom(known.default_value)
+                stated.name = name
+    return copy
 
 
 def _in_place(model: onnx.ModelProto, operators: list[str]) -> onnx.ModelProto:

@@ -10,9 +10,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgeface.errors import ExportError
-from edgeface.export.foreign import Preprocessing
-from edgeface.export.importing.fitting import Fitted, fit
 from edgeface.export.importing.graphs import add_constant, rename_inputs, unused_name, used_names
+from edgeface.export.preprocessing import Preprocessing
 from edgeface.faces import FACE_SIZE
 from edgeface.runtime.inspecting.inspection import inspect_model
 
@@ -28,16 +27,16 @@ class Image:
     Attributes:
         name: of the input.
         batch: number of pictures in a run, None if that is free.
-        fitted: from faces to what it takes.
+        preprocessing: from faces to what it takes, with the layout and size of the input.
     """
 
     name: str
     batch: int | None
-    fitted: Fitted
+    preprocessing: Preprocessing
 
     def shape(self, batch: int | None = None) -> tuple[int, ...]:
         """Return the shape for a number of pictures, for that of the network, or for one."""
-        return (batch or self.batch or 1, *self.fitted.sizes)
+        return (batch or self.batch or 1, *self.preprocessing.sizes)
 
 
 def zeros(image: Image, batch: int | None = None) -> npt.NDArray[np.float32]:
@@ -71,7 +70,9 @@ def set_inputs(model: onnx.ModelProto, values: Mapping[str, float], name: str) -
             raise ExportError(f"--set-input {given}: that input of {name} holds no numbers") from None
         shape = [max(size.dim_value, 1) for size in tensor.shape.dim]
         if int(np.prod(shape)) > FACE_SIZE * FACE_SIZE:
-            raise ExportError(f"--set-input {given}: that input of {name} has the shape {shape}, too large for a constant")
+            raise ExportError(
+                f"--set-input {given}: that input of {name} has the shape {shape}, too large for a constant"
+            )
         stored = add_constant(copy, f"{given}/set", np.full(shape, number).astype(dtype))
         rename_inputs(copy.graph.node, {given: stored})
     kept = [value for value in copy.graph.input if value.name not in values]
@@ -110,7 +111,7 @@ def take_image(
     kind = image.type.tensor_type.elem_type
     found = _fixed_size(image, preprocessing)
     if kind in _WHOLE:
-        _check_whole(image.name, kind, found.fitted)
+        _check_whole(image.name, kind, found.preprocessing)
         inner = unused_name(copy, f"{image.name}/whole")
         rename_inputs(copy.graph.node, {image.name: inner})
         rounded = unused_name(copy, f"{image.name}/rounded")
@@ -125,7 +126,7 @@ def take_image(
     elif kind not in _FLOATS:
         raise ExportError(f"input {image.name} of {name} is {_kind(kind)}, which pixels cannot be given as")
     batch: int | str = found.batch or "batch"
-    image.CopyFrom(helper.make_tensor_value_info(found.name, TensorProto.FLOAT, [batch, *found.fitted.sizes]))
+    image.CopyFrom(helper.make_tensor_value_info(found.name, TensorProto.FLOAT, [batch, *found.preprocessing.sizes]))
     return copy, found, tuple(said)
 
 
@@ -157,14 +158,15 @@ def _kind(kind: int) -> str:
 def _fixed_size(value: onnx.ValueInfoProto, preprocessing: Preprocessing) -> Image:
     """Return the input with height and width written down, as the preprocessing gives them."""
     tensor = value.type.tensor_type
-    stated: list[int | str] | None = None
+    # Where not even the rank is declared, it is that of a batch of pictures.
+    stated: list[int | str] = ["?"] * 4
     if tensor.HasField("shape"):
         stated = [max(size.dim_value, 0) or size.dim_param or "?" for size in tensor.shape.dim]
-    fitted = fit(preprocessing, value.name, stated)
-    return Image(value.name, stated[0] if stated and isinstance(stated[0], int) else None, fitted)
+    fitted = preprocessing.fitted(value.name, stated)
+    return Image(value.name, stated[0] if isinstance(stated[0], int) else None, fitted)
 
 
-def _check_whole(name: str, kind: int, fitted: Fitted) -> None:
+def _check_whole(name: str, kind: int, fitted: Preprocessing) -> None:
     """Refuse preprocessing that gives an input of whole numbers anything else.
 
     Raises:
@@ -178,6 +180,6 @@ def _check_whole(name: str, kind: int, fitted: Fitted) -> None:
     if np.abs(given - given.round()).max() > 1e-3 or given.min() < limits.min or given.max() > limits.max:
         raise ExportError(
             f"input {name} is {_kind(kind)}, which holds whole numbers from {limits.min} to {limits.max}, and the "
-            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them itself: "
-            "--mean 0 --scale 1"
+            f"preprocessing gives {given.min():g} to {given.max():g}; a network that takes pixels prepares them "
+            "itself: --mean 0 --scale 1"
         )

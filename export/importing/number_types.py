@@ -1,5 +1,6 @@
 """Networks that compute in float16 or float64: brought to float32, which every later step works on."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,7 @@ def _is_of(model: onnx.ModelProto, kind: int) -> bool:
     return kind in ends or kind in weights or any(t.data_type == kind and len(t.dims) >= least for t in constants)
 
 
-def _change_node(node: onnx.NodeProto, kinds: list[int]) -> None:
+def _change_node(node: onnx.NodeProto, kinds: Sequence[int]) -> None:
     named = _TYPED.get(node.op_type)
     if named and attribute(node, named) in kinds:
         set_attribute(node, named, int(TensorProto.FLOAT))
@@ -56,6 +57,6 @@ def _change_node(node: onnx.NodeProto, kinds: list[int]) -> None:
             _change(entry.t, kinds)
 
 
-def _change(tensor: TensorProto, kinds: list[int]) -> None:
+def _change(tensor: TensorProto, kinds: Sequence[int]) -> None:
     if tensor.data_type in kinds:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

@@ -56,9 +56,7 @@ def modernise(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _normalisation(
-    model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array]
-) -> list[onnx.NodeProto]:
+def _normalisation(model: onnx.ModelProto, node: onnx.NodeProto, arrays: Mapping[str, Array]) -> list[onnx.NodeProto]:
     numbers = [arrays.get(name) for name in node.input[1:5]]
     flat = any(array is None or array.ndim <= 1 for array in numbers)
     if attribute(node, "spatial", 1) or flat or len(numbers) != 4:

@@ -84,13 +84,13 @@ def _load(tensor: TensorProto, path: Path, files: dict[str, bytes], room: int) -
     location = stated.get("location", "")
     try:
         offset, length = int(stated.get("offset", "0")), int(stated["length"]) if "length" in stated else None
-        held = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        held: int = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (ValueError, KeyError, TypeError):
         raise ExportError(f"{what} says wrongly where it lies ({location!r}); export the network again") from None
     if held > room or (length is not None and length != held) or offset < 0 or any(size < 0 for size in tensor.dims):
         raise ExportError(
-            f"{what} has the shape {list(tensor.dims)}, that is {held} bytes, and names {length} bytes from {offset} on "
-            f"in {location!r}; all files of a network have at most {MAX_MODEL_BYTES} bytes; export the network again"
+            f"{what} has the shape {list(tensor.dims)}, that is {held} bytes, and names {length} bytes from {offset} "
+            f"on in {location!r}; all files of a network have at most {MAX_MODEL_BYTES} bytes; export it again"
         )
     if location not in files:
         files[location] = _file_beside(path, location, what)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgeface.errors import ExportError
 from edgeface.export.prelu import is_prelu_arithmetic
+from edgeface.telemetry import import_onnxruntime
 
 PRODUCTS: Final = ("Conv", "Gemm", "MatMul")
 FLOAT_ENDS: Final = ("Gemm", "MatMul")
@@ -75,11 +75,7 @@ def find_layers(model: onnx.ModelProto) -> Graph:
     Raises:
         ExportError: the network has no product that could be quantized.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeface-") as folder:
-        source, prepared = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
-        onnx.save(model, source)
-        quant_pre_process(source, prepared)
-        simple = onnx.load(prepared)
+    simple = _simplified(model)
     nodes = list(simple.graph.node)
     for index, node in enumerate(nodes):
         node.name = node.name or f"{node.op_type}.{index}"
@@ -91,6 +87,27 @@ def find_layers(model: onnx.ModelProto) -> Graph:
         raise ExportError("the network has no convolution or matrix product that can be quantized")
     found = (_layer(node, nodes, weights, sizes) for node in nodes[heavy[0] : heavy[-1] + 1])
     return Graph(simple, tuple(layer for layer in found if layer is not None), sizes)
+
+
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Have onnxruntime simplify a network for quantization.
+
+    Its symbolic shape inference ends at some of the shape arithmetic that exporters write, with an exception of any
+    kind; then it is left out, and that of onnx has to do.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeface-") as folder:
+        source, prepared = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
+        onnx.save(model, source)
+        quant_pre_process = import_onnxruntime("quantization.shape_inference").quant_pre_process
+        try:
+            quant_pre_process(source, prepared)
+        except Exception:
+            try:
+                quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            except Exception as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise ExportError(f"the network cannot be prepared for int8: {reason}; use --precision fp32") from error
+        return onnx.load(prepared)
 
 
 def _is_product(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:

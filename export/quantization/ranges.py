@@ -10,7 +10,6 @@ import numpy.typing as npt
 import onnx
 
 from edgeface.errors import ExportError
-from edgeface.export.cleaning import serialize
 from edgeface.runtime.providers.session import Session, open_session
 
 BINS: Final = 8192
@@ -165,7 +164,8 @@ def collect_activations(model: onnx.ModelProto, tensors: Sequence[str], faces: n
         ExportError: too few faces, or an activation is not finite.
     """
     check_faces(len(faces))
-    session = open_session(serialize(with_outputs(model, tensors)), provider="cpu", threads=0, name="calibration")
+    watched = with_outputs(model, tensors).SerializeToString()
+    session = open_session(watched, provider="cpu", threads=0, name="calibration")
     places = {output.name: index for index, output in enumerate(session.outputs)}
     histograms = {name: Histogram() for name in tensors}
     sums: dict[str, npt.NDArray[np.float64]] = {}
@@ -199,7 +199,8 @@ def channel_reaches(
         tensors: names of feature maps, (N, C, H, W).
         faces: (N, 112, 112, 3) uint8 RGB, N >= 1.
     """
-    session = open_session(serialize(with_outputs(model, tensors)), provider="cpu", threads=0, name="calibration")
+    watched = with_outputs(model, tensors).SerializeToString()
+    session = open_session(watched, provider="cpu", threads=0, name="calibration")
     places = {output.name: index for index, output in enumerate(session.outputs)}
     reaches: dict[str, npt.NDArray[np.float32]] = {}
     for chunk in _chunks(session, faces):
@@ -219,10 +220,14 @@ def _chunks(session: Session, pictures: npt.NDArray[np.uint8]) -> Iterator[npt.N
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy that gives tensors of the graph besides its own outputs."""
+    """Return a copy that gives tensors of the graph besides its own outputs.
+
+    Those whose type cannot be inferred have none, which onnx does not call valid and onnxruntime finds out by itself.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     present = {value.name for value in copy.graph.output}
     shapes = {value.name: value for value in onnx.shape_inference.infer_shapes(copy).graph.value_info}
-    copy.graph.output.extend(shapes[name] for name in tensors if name not in present)
+    wanted = [name for name in tensors if name not in present]
+    copy.graph.output.extend(shapes.get(name, onnx.ValueInfoProto(name=name)) for name in wanted)
     return copy

@@ -29,6 +29,7 @@ class Authorization:
         self._digest: Mapping[str, str] | None = None
         self._is_basic = False
         self._count = 0  # answers to one nonce
+        self._is_proven = False  # an answer to the last challenge was right
 
     def take(self, challenges: Iterable[str]) -> bool:
         """Take the `WWW-Authenticate` headers of an answer; False if there is nothing new to say to them."""
@@ -38,13 +39,18 @@ class Authorization:
         for scheme, fields in offers:
             algorithm = fields.get("algorithm", "MD5").upper().removesuffix("-SESS")
             if scheme == "digest" and "nonce" in fields and algorithm in _HASHES:
-                was_refused = self._digest is not None and fields.get("stale", "").lower() != "true"
-                self._digest, self._count = fields, 0
+                is_stale = self._is_proven or fields.get("stale", "").lower() == "true"
+                was_refused = self._digest is not None and not is_stale
+                self._digest, self._count, self._is_proven = fields, 0, False
                 return not was_refused
         if any(scheme == "basic" for scheme, _ in offers) and not self._is_basic:
             self._is_basic = True
             return True
         return False
+
+    def accepted(self) -> None:
+        """Note that the last answer was right: the next challenge is about its age, whether it says so or not."""
+        self._is_proven = True
 
     def header(self, method: str, target: str) -> str | None:
         """Return the value of `Authorization` for a request; None before there was a challenge."""

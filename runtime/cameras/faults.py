@@ -110,7 +110,7 @@ def _describe(connection: socket.socket, address: Address, deadline_s: float) ->
         first, *fields = answer.split("\r\n")
         version, _, rest = first.partition(" ")
         status, _, reason = rest.partition(" ")
-        if not version.startswith("RTSP/") or not status.isdecimal():
+        if not version.startswith("RTSP/") or not (status.isdecimal() and len(status) == 3):
             what = "a web server" if version.startswith("HTTP/") else "something else"
             return f"is {what}, no RTSP server; check the port and the kind of address"
         pairs = [field.partition(":") for field in fields]

@@ -54,6 +54,7 @@ class HttpClient:
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or not location:
                 if 200 <= answer.status < 300:
+                    self._authorization.accepted()
                     return answer
                 raise self._error(refusal(answer.status, self._address, http.client.responses.get(answer.status, "")))
             self._leave_for(location)

@@ -21,24 +21,24 @@ wrong anywhere adds nobody.
 
 import base64
 import hashlib
+import logging
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeface.errors import ConfigError, GalleryError
-from edgeface.files import new_file
+from edgeface.files import PRIVATE, new_file
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.gallery.key import GalleryKey
-from edgeface.runtime.gallery.people import MAX_SOURCE_LENGTH
+from edgeface.runtime.gallery.people import MAX_DIMENSION, MAX_SOURCE_LENGTH
 from edgeface.runtime.gallery.schema import AES_GCM, NO_ENCRYPTION
 from edgeface.runtime.gallery.sealing import Sealer
 
-MAX_TEMPLATES: Final = 2_000_000
-MAX_DIMENSION: Final = 1 << 14
+logger = logging.getLogger(__name__)
 
+MAX_TEMPLATES: Final = 2_000_000
 MAX_TEXT: Final = 1 << 14  # bytes of a line beside the embedding
-_MODE: Final = 0o600
 
 
 class _Model(BaseModel):
@@ -76,7 +76,7 @@ class End(_Model):
 
 
 def export_gallery(gallery: Gallery, path: Path, key: GalleryKey | None, *, force: bool = False) -> int:
-    """Write everybody into one file, readable by its owner only, and that into the gallery's log.
+    """Write everybody into one file, readable by its owner only, and that into the gallery's log if it can be written.
 
     Args:
         gallery: to export.
@@ -101,7 +101,7 @@ def export_gallery(gallery: Gallery, path: Path, key: GalleryKey | None, *, forc
         header = Header.model_validate({**header.model_dump(), **facts})
     templates = sum(len(rows) for rows in people.values())
     try:
-        with new_file(path, mode=_MODE) as file:
+        with new_file(path, mode=PRIVATE) as file:
             writer = _Writer(file, header, sealer)
             for name, rows in people.items():
                 for row in rows:
@@ -122,6 +122,9 @@ def export_gallery(gallery: Gallery, path: Path, key: GalleryKey | None, *, forc
         raise GalleryError(
             f"gallery {gallery.path} holds a record that cannot be exported: {first_fault(error)}"
         ) from None
+    if not gallery.can_change:
+        logger.warning("gallery %s is read-only, so its log does not tell of this export", gallery.path)
+        return templates
     with gallery.changing() as connection:
         encryption = NO_ENCRYPTION if key is None else AES_GCM
         gallery.note(connection, "exported", (), people=len(people), templates=templates, encryption=encryption)

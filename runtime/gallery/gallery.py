@@ -12,7 +12,7 @@ copies, backups and the blocks of a flash disk are out of its reach.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,7 @@ from edgeface.runtime.gallery.people import (
     to_blob,
 )
 from edgeface.runtime.gallery.reader import GalleryReader
+from edgeface.runtime.gallery.record_sum import RecordSum
 from edgeface.runtime.gallery.records import PersonRow, TemplateRow
 from edgeface.scoring import COSINE, Scoring
 
@@ -80,7 +81,8 @@ class Gallery(GalleryReader):
         Args:
             name: of the person.
             template: id of the only one to remove, which must not be the last.
-            forget: also erase the names of the person from the log.
+            forget: also erase the names of the person from the log, and those of people of this name who were removed
+                before; then nobody in the gallery needs to have it.
 
         Returns:
             The number of templates that were removed.
@@ -90,27 +92,34 @@ class Gallery(GalleryReader):
             GalleryError: nobody has that name, they have no such template, or the file cannot be written.
         """
         name = clean_name(name)
-        with self.changing() as connection:
+        with self.changing(removes=True) as connection:
+            if forget and template is None and self.records.find(connection, name) is None:
+                return self._forget_removed(connection, name)
             person = self._find(connection, name)
-            own = [
-                number for (number,) in connection.execute("SELECT id FROM templates WHERE person = ?", (person.id,))
-            ]
+            own = self.records.template_ids(connection, person)
             if template is None:
-                connection.execute("DELETE FROM people WHERE id = ?", (person.id,))
+                self.records.remove_person(connection, person)
                 gone = len(own)
             elif template not in own or len(own) == 1:
                 why = "it is the only one, remove the person" if template in own else f"there are {own}"
                 raise GalleryError(f"template {template} of {name!r} cannot be removed: {why}")
             else:
-                connection.execute("DELETE FROM templates WHERE id = ?", (template,))
+                self.records.remove_template(connection, template)
                 gone = 1
             action = "removed" if template is None else "removed template"
             self.note(connection, action, (name,), person, templates=gone)
             if forget:
-                subjects = gallery_log.forget(connection, self.records, person.uid)
+                subjects = gallery_log.forget(connection, self.records, name, person.uid)
                 self.note(connection, "forgotten", (), forgot=subjects)
-        self.wipe()
         return gone
+
+    def _forget_removed(self, connection: sqlite3.Connection, name: str) -> int:
+        """Erase the name of somebody who was removed before from the log."""
+        subjects = gallery_log.forget(connection, self.records, name)
+        if not subjects:
+            self._find(connection, name)  # raises
+        self.note(connection, "forgotten", (), forgot=subjects)
+        return 0
 
     def rename(self, name: str, new: str) -> None:
         """Give a person another name.
@@ -120,7 +129,7 @@ class Gallery(GalleryReader):
             GalleryError: nobody has the name, somebody has the new one, or the file cannot be written.
         """
         name, new = clean_name(name), clean_name(new)
-        with self.changing() as connection:
+        with self.changing(removes=True) as connection:
             person = self._find(connection, name)
             if self.records.find(connection, new) is not None:
                 raise GalleryError(
@@ -128,7 +137,6 @@ class Gallery(GalleryReader):
                 )
             self.records.rename(connection, person, new)
             self.note(connection, "renamed", (name, new), person)
-        self.wipe()
 
     def merge(self, name: str, into: str) -> int:
         """Give all templates of a person to another one, and remove the first; returns how many there were.
@@ -140,15 +148,19 @@ class Gallery(GalleryReader):
         name, into = clean_name(name), clean_name(into)
         if name == into:
             raise GalleryError(f"{name!r} cannot be merged into {into!r}; give two names")
-        with self.changing() as connection:
+        with self.changing(removes=True) as connection:
             source, target = self._find(connection, name), self._find(connection, into)
             moved = list(self.records.templates(connection, source))
             for number, _, row in moved:
                 self.records.rewrite_template(connection, number, target, row)
-            connection.execute("DELETE FROM people WHERE id = ?", (source.id,))
+            self.records.remove_person(connection, source)
             self.note(connection, "merged", (name, into), target, templates=len(moved), merged=source.uid.hex())
-        self.wipe()
         return len(moved)
+
+    @property
+    def can_change(self) -> bool:
+        """Whether the file can be written, as far as is known."""
+        return self._file.obstacle is None
 
     def _row(self, template: Template, now: str, cohort: Cohort | None) -> TemplateRow:
         blob = to_blob(template.embedding, self.dimension, self.path)
@@ -159,14 +171,31 @@ class Gallery(GalleryReader):
         return replace(row, cohort=cohort.id, cohort_mean=mean)
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
+    def changing(self, *, removes: bool = False) -> Iterator[sqlite3.Connection]:
         """Give the connection for a change, which is on the disk after the block or undone on an error.
+
+        Args:
+            removes: the change takes something away, of which nothing is then left in the file.
 
         Raises:
             GalleryError: the file cannot be written, or another program changed its encryption.
         """
-        with self._file.transaction() as connection:
+        with self._file.transaction(removes=removes) as connection:
             self.records.check_current(self._file.read_meta())
+            self.records.difference = RecordSum()
+            yield connection
+        if removes and (why := self._file.clean_up()):
+            logger.warning("%s %s", self.path, why)
+
+    @contextlib.contextmanager
+    def rewriting(self) -> Iterator[sqlite3.Connection]:
+        """As `changing`, for a change of every record, which is not begun if there is no room to leave nothing behind.
+
+        Raises:
+            GalleryError: as `changing`, or there is no room.
+        """
+        self._file.room_for_anew()
+        with self.changing(removes=True) as connection:
             yield connection
 
     def note(
@@ -175,13 +204,12 @@ class Gallery(GalleryReader):
         action: str,
         names: Sequence[str],
         person: PersonRow | None = None,
+        *,
+        files: Mapping[str, str] | None = None,
         **detail: Any,
     ) -> None:
-        """Write into the log, in the transaction of the change that it tells of."""
+        """Write into the log, in the transaction of the change that it tells of; `files` as `log.append` takes them."""
         subject = b"" if person is None else person.uid
-        gallery_log.append(connection, self.records, action, names, subject=subject, command=self.command, **detail)
-
-    def wipe(self) -> None:
-        """Empty the write-ahead log after a change that removed something."""
-        if not self._file.wipe_log():
-            logger.warning("%s is in use: removed templates stay in its -wal file until it is closed", self.path)
+        gallery_log.append(
+            connection, self.records, action, names, subject=subject, command=self.command, files=files, **detail
+        )

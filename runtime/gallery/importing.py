@@ -47,7 +47,7 @@ def take_in(
             for row in rows:
                 records.add_template(connection, person, row)
             templates += len(rows)
-            gallery.note(connection, "imported", (name,), person, templates=len(rows), origin=origin)
+            gallery.note(connection, "imported", (name,), person, files={"origin": origin}, templates=len(rows))
     return TakenIn(new, templates, skipped)
 
 

@@ -4,14 +4,14 @@ import base64
 import binascii
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edgeface.errors import ConfigError, MissingPackageError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, write_bytes
+from edgeface.ownership import readable_by_others, writable_by_others
 
 KEY_VARIABLE: Final = "EDGEFACE_GALLERY_KEY"
 KEY_BYTES: Final = 32
@@ -22,7 +22,6 @@ KEYRING: Final = "keyring"
 _KEYRING_SERVICE: Final = "edgeface"
 _KEYRING_ENTRY: Final = "gallery"
 _MAX_FILE_BYTES: Final = 1 << 10
-_MODE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +62,14 @@ def read_key(path: Path) -> GalleryKey:
     """Read a key file: 32 bytes as base64 or hexadecimal digits, readable by its owner only.
 
     Raises:
-        ConfigError: missing, open to others, or no key.
+        ConfigError: missing, open to others, where others could put another one in its place, or no key.
     """
     try:
+        if reason := writable_by_others(path):
+            raise ConfigError(f"gallery key {path} is refused: {reason}")
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-                raise ConfigError(
-                    f"gallery key {path} is open to others (mode {stat.S_IMODE(mode):04o}) and is refused; "
-                    f"chmod 600 {path}"
-                )
+            if reason := readable_by_others(file.fileno()):
+                raise ConfigError(f"gallery key {path} is refused: {reason}; chmod 600 {path}")
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"gallery key not found: {path}; {_MAKE_ONE}") from None
@@ -102,7 +99,7 @@ def make_key(where: str, *, force: bool = False) -> None:
         _ask_keyring("set_password", entry, text)
         return
     try:
-        write_bytes(Path(where), f"{text}\n".encode(), mode=_MODE)
+        write_bytes(Path(where), f"{text}\n".encode(), mode=PRIVATE)
     except OSError as error:
         raise ConfigError(f"gallery key {where} cannot be written: {error.strerror}; give another path") from error
 

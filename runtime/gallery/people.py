@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeface.errors import ConfigError, GalleryError
 
 MAX_NAME_LENGTH: Final = 200
+MAX_DIMENSION: Final = 1 << 14
 NORM_TOLERANCE: Final = 1e-2
 """How far an embedding's length may be from 1; half precision stays well inside."""
 
@@ -82,6 +83,16 @@ def clean_name(name: str) -> str:
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
             raise ConfigError(f"a person's name has the control character U+{ord(character):04X}; leave it out")
     return clean
+
+
+def is_clean(name: str) -> bool:
+    """Whether a name is spelt as `clean_name` spells it."""
+    if name.isascii() and name.isprintable():  # most are; there may be many
+        return 0 < len(name) <= MAX_NAME_LENGTH and name == name.strip()
+    try:
+        return clean_name(name) == name
+    except ConfigError:
+        return False
 
 
 def to_blob(embedding: npt.NDArray[np.float32], dimension: int, path: Path) -> bytes:

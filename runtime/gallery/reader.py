@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import math
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,11 @@ import numpy.typing as npt
 
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery import log as gallery_log
+from edgeface.runtime.gallery.failures import damaged
 from edgeface.runtime.gallery.file import GalleryFile
 from edgeface.runtime.gallery.key import GalleryKey
-from edgeface.runtime.gallery.people import NORM_TOLERANCE, Person, TemplateInfo, clean_name
+from edgeface.runtime.gallery.people import MAX_DIMENSION, NORM_TOLERANCE, Person, TemplateInfo, clean_name
+from edgeface.runtime.gallery.protection import reseal
 from edgeface.runtime.gallery.records import PersonRow, Records, TemplateRow
 from edgeface.runtime.gallery.schema import NO_ENCRYPTION
 from edgeface.runtime.gallery.sealing import Sealer
@@ -73,9 +76,13 @@ class GalleryReader:
         self.command = command
         self._file = GalleryFile(path, new_meta, timeout_s)
         self._loaded: int | None = None
+        self._whole: int | None = None  # what other programs had changed when all records were there, and no others
         try:
             self.space_id, self.dimension = self._check_space(space_id, dimension)
             self.records = Records.open(path, self._file.meta, self.space_id, self.dimension, key)
+            self._begin_sum(key)
+            with self._reading():
+                pass
         except BaseException:
             self._file.close()
             raise
@@ -146,19 +153,27 @@ class GalleryReader:
         names: list[str] = []
         means: list[float] = []
         with self._reading() as connection:
-            (count,) = connection.execute("SELECT COUNT(*) FROM templates").fetchone()
+            count, stored = connection.execute(
+                "SELECT COUNT(*), IFNULL(SUM(LENGTH(embedding)), 0) FROM templates"
+            ).fetchone()
             size = 4 * self.dimension
-            memory = bytearray(count * size)  # filled row by row, so that nothing is ever there twice
+            # Filled row by row, so that nothing is ever there twice; not more than there can be, whatever the count.
+            memory = bytearray(min(count * size, int(stored)))
             view = memoryview(memory)
             for _, person, row in self.records.templates(connection):
-                view[len(names) * size : (len(names) + 1) * size] = self._checked(person.name, row.embedding)
+                blob, end = self._checked(person.name, row.embedding), (len(names) + 1) * size
+                if end > len(memory):  # the rows before were sound, so one that comes is not
+                    continue
+                view[end - size : end] = blob
                 names.append(person.name)
                 means.append(_known_mean(row, scoring))
+            if len(names) != count:
+                raise damaged(self.path)
         matrix = np.frombuffer(memory, "<f4").reshape(count, self.dimension)
         # Written so that a NaN counts as damaged.
-        damaged = ~(np.abs(np.sqrt(np.einsum("td,td->t", matrix, matrix)) - 1) < NORM_TOLERANCE)
-        if damaged.any():
-            raise self._damaged(names[int(damaged.argmax())])
+        odd = ~(np.abs(np.sqrt(np.einsum("td,td->t", matrix, matrix)) - 1) < NORM_TOLERANCE)
+        if odd.any():
+            raise self._damaged(names[int(odd.argmax())])
         self._loaded = loaded
         return tuple(names), _side(matrix.astype(np.float32, copy=False), np.array(means, np.float32), scoring)
 
@@ -184,8 +199,7 @@ class GalleryReader:
     @property
     def version(self) -> int:
         """A number that grows with every change, by this program or another, while the gallery is open."""
-        ((by_others,),) = self._file.query("PRAGMA data_version")
-        return int(by_others) + self._file.changes
+        return self._file.version
 
     def changed(self) -> bool:
         """Tell whether the gallery changed since `templates` was last called, or it never was."""
@@ -203,9 +217,30 @@ class GalleryReader:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
+        # Taken first: a change in between is then looked at once more, never missed.
+        others = self._file.others
         with self._file.snapshot() as connection:
-            self.records.check_current(self._file.read_meta())
+            meta = self._file.read_meta()
+            self.records.check_current(meta)
+            if others != self._whole:
+                self.records.check_whole(connection, meta)
+                self._whole = others
             yield connection
+
+    def _begin_sum(self, key: GalleryKey | None) -> None:
+        """Give an encrypted gallery that an older edgeface wrote a sum over all records.
+
+        All of it is sealed anew, with another salt, so that what was sealed before does not fit any more.
+        """
+        if key is None or self._file.obstacle is not None or self.records.head(self._file.meta).sum is not None:
+            return
+        with self._file.transaction(removes=True) as connection:
+            old = Records.open(self.path, self._file.read_meta(), self.space_id, self.dimension, key)
+            new = Records(self.path, Sealer.new(key, self.space_id, self.dimension))
+            if old.head(self._file.read_meta()).sum is None:  # else another program was faster
+                reseal(connection, old, new, "sealed anew", self.command)
+        self._file.clean_up()
+        self.records = Records.open(self.path, self._file.read_meta(), self.space_id, self.dimension, key)
 
     def _find(self, connection: sqlite3.Connection, name: str) -> PersonRow:
         person = self.records.find(connection, name)
@@ -217,9 +252,11 @@ class GalleryReader:
         return person
 
     def _check_space(self, space_id: str | None, dimension: int | None) -> tuple[str, int]:
-        own, digits = self._file.meta.get("space"), self._file.meta.get("dimension", "")
-        if not own or not digits.isdecimal() or int(digits) < 1:
-            raise self._file.damaged()
+        own, digits = self._file.meta.get("space", ""), self._file.meta.get("dimension", "")
+        if not re.fullmatch("[!-~]{1,200}", own) or not re.fullmatch("[0-9]{1,6}", digits):
+            raise damaged(self.path)
+        if not 1 <= int(digits) <= MAX_DIMENSION:
+            raise damaged(self.path)
         if space_id not in (None, own) or dimension not in (None, int(digits)):
             raise GalleryError(
                 f"gallery {self.path} was enrolled in embedding space {own[:12]} ({digits} numbers), not in "

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +12,14 @@ from typing import Final
 
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.runtime.gallery.people import is_clean
+from edgeface.runtime.gallery.record_sum import RecordSum, sum_of_all, sum_of_person, sum_of_template
 from edgeface.runtime.gallery.schema import AES_GCM, EMPTY_HEAD, NO_ENCRYPTION
 from edgeface.runtime.gallery.sealing import SALT_BYTES, Sealer, SealError
 
 UID_BYTES: Final = 16
+
+_HEAD: Final = re.compile(r"(\d{1,18}):([0-9a-f]{64})(?::(\d{1,18}:\d{1,18}:[0-9a-f]{64}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,21 @@ class TemplateRow:
     cohort_mean: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a gallery says about itself as a whole.
+
+    Attributes:
+        entries: of the log.
+        last: hash of the last one.
+        sum: over all records of an encrypted gallery; None in a plain one, and in one that has none yet.
+    """
+
+    entries: int
+    last: str
+    sum: RecordSum | None = None
+
+
 class Records:
     """Writes and reads the rows of a gallery.
 
@@ -54,6 +74,8 @@ class Records:
     def __init__(self, path: Path, sealer: Sealer | None = None) -> None:
         self.path = path
         self.sealer = sealer
+        self.difference = RecordSum()
+        """What the changes since the head was written last have added to the sum over all records."""
 
     @classmethod
     def open(cls, path: Path, meta: Mapping[str, str], space: str, dimension: int, key: GalleryKey | None) -> "Records":
@@ -91,11 +113,12 @@ class Records:
         records.head(meta)  # sealed with the space and the dimension
         return records
 
-    def describe(self, head: str = EMPTY_HEAD) -> dict[str, str]:
-        """Return what `meta` has to say for `open`, with the head of the log."""
+    def describe(self, head: str = EMPTY_HEAD, total: RecordSum | None = None) -> dict[str, str]:
+        """Return what `meta` has to say for `open`, with the head of the log and the sum over all records."""
         if self.sealer is None:
             return {"encryption": NO_ENCRYPTION, "head": head}
-        sealed = base64.b64encode(self.sealer.seal(head.encode(), "head")).decode()
+        text = f"{head}:{(total or RecordSum()).to_text()}"
+        sealed = base64.b64encode(self.sealer.seal(text.encode(), "head")).decode()
         return {
             "encryption": AES_GCM,
             "salt": self.sealer.salt.hex(),
@@ -108,8 +131,8 @@ class Records:
         if meta.get("salt", "") != (self.sealer.salt.hex() if self.sealer else ""):
             raise GalleryError(f"gallery {self.path} was encrypted anew by another program; open it again with its key")
 
-    def head(self, meta: Mapping[str, str]) -> tuple[int, str]:
-        """Return how many entries the log has, and the hash of the last one.
+    def head(self, meta: Mapping[str, str]) -> Head:
+        """Return what is kept about the log and all records.
 
         Raises:
             GalleryError: it was altered.
@@ -120,10 +143,29 @@ class Records:
                 text = self.sealer.open(base64.b64decode(text, validate=True), "head").decode()
             except (binascii.Error, ValueError, SealError):
                 raise self.altered("what it says about itself") from None
-        count, _, last = text.partition(":")
-        if not count.isdecimal() or len(last) != 64:
+        found = _HEAD.fullmatch(text)
+        if found is None or (found[3] is not None and self.sealer is None):
             raise self.altered("the end of its log")
-        return int(count), last
+        return Head(int(found[1]), found[2], None if found[3] is None else RecordSum.from_text(found[3]))
+
+    def check_whole(self, connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:
+        """Look whether all records are there, and no others; a plain gallery cannot tell.
+
+        Raises:
+            GalleryError: a record was put in, put back, replaced or left out.
+        """
+        if self.sealer is None or (kept := self.head(meta).sum) is None:
+            return
+        found = sum_of_all(connection, self.sealer.sum_key)
+        if found != kept:
+            counts = f"{kept.people} people with {kept.templates} templates"
+            there = f"{found.people} with {found.templates}"
+            if there == f"{kept.people} with {kept.templates}":
+                there = "as many, but not those"
+            raise GalleryError(
+                f"gallery {self.path} was altered: records were put in, put back, replaced or left out; it was left "
+                f"with {counts}, there are {there}; restore a copy"
+            )
 
     def people(self, connection: sqlite3.Connection) -> Iterator[PersonRow]:
         """Give everybody, in the order in which they came.
@@ -155,13 +197,34 @@ class Records:
         uid = os.urandom(UID_BYTES)
         insert = "INSERT INTO people (name, created, uid, lookup) VALUES (?, ?, ?, ?)"
         cursor = connection.execute(insert, (*self._stored_name(uid, name, created), uid, self._lookup(name)))
-        return PersonRow(cursor.lastrowid or 0, uid, name, created)
+        number = cursor.lastrowid or 0
+        self._count_person(connection, number)
+        return PersonRow(number, uid, name, created)
 
     def rename(self, connection: sqlite3.Connection, person: PersonRow, name: str) -> None:
         """Give somebody a name that is free; also seals the old one anew."""
         stored, _ = self._stored_name(person.uid, name, person.created)
         update = "UPDATE people SET name = ?, lookup = ? WHERE id = ?"
+        self._count_person(connection, person.id, gone=True)
         connection.execute(update, (stored, self._lookup(name), person.id))
+        self._count_person(connection, person.id)
+
+    def remove_person(self, connection: sqlite3.Connection, person: PersonRow) -> None:
+        """Remove somebody with all templates that are still theirs."""
+        for number in self.template_ids(connection, person):
+            self.remove_template(connection, number)
+        self._count_person(connection, person.id, gone=True)
+        connection.execute("DELETE FROM people WHERE id = ?", (person.id,))
+
+    def template_ids(self, connection: sqlite3.Connection, person: PersonRow) -> list[int]:
+        """Return the ids of the templates of a person, in the order in which they came."""
+        query = "SELECT id FROM templates WHERE person = ? ORDER BY id"
+        return [number for (number,) in connection.execute(query, (person.id,))]
+
+    def remove_template(self, connection: sqlite3.Connection, number: int) -> None:
+        """Remove a template by its id."""
+        self._count_template(connection, number, gone=True)
+        connection.execute("DELETE FROM templates WHERE id = ?", (number,))
 
     def add_template(self, connection: sqlite3.Connection, person: PersonRow, row: TemplateRow) -> int:
         """Add a template to a person; returns its id."""
@@ -169,14 +232,18 @@ class Records:
         insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         facts = (row.quality, row.precision, row.created, row.cohort, row.cohort_mean)
         values = (*self._stored_template(person, row), *facts, person.id)
-        return connection.execute(insert, values).lastrowid or 0
+        number = connection.execute(insert, values).lastrowid or 0
+        self._count_template(connection, number)
+        return number
 
     def rewrite_template(
         self, connection: sqlite3.Connection, number: int, person: PersonRow, row: TemplateRow
     ) -> None:
         """Write a template again, for a person."""
         update = "UPDATE templates SET embedding = ?, source = ?, person = ? WHERE id = ?"
+        self._count_template(connection, number, gone=True)
         connection.execute(update, (*self._stored_template(person, row), person.id, number))
+        self._count_template(connection, number)
 
     def templates(
         self, connection: sqlite3.Connection, person: PersonRow | None = None
@@ -203,6 +270,17 @@ class Records:
         """Return the error for a record that is not what was written."""
         return GalleryError(f"gallery {self.path} was altered: {what} does not fit; restore a copy")
 
+    def _count_person(self, connection: sqlite3.Connection, number: int, *, gone: bool = False) -> None:
+        if self.sealer is not None:
+            self._count(sum_of_person(connection, self.sealer.sum_key, number), gone)
+
+    def _count_template(self, connection: sqlite3.Connection, number: int, *, gone: bool = False) -> None:
+        if self.sealer is not None:
+            self._count(sum_of_template(connection, self.sealer.sum_key, number), gone)
+
+    def _count(self, one: RecordSum, gone: bool) -> None:
+        self.difference = self.difference - one if gone else self.difference + one
+
     def _person(self, number: int, uid: object, name: object, created: object) -> PersonRow:
         if self.sealer is not None and isinstance(uid, bytes) and isinstance(created, str):
             try:
@@ -210,6 +288,8 @@ class Records:
             except SealError:
                 raise self.altered("a name") from None
         if not isinstance(name, str) or not isinstance(uid, bytes) or not isinstance(created, str):
+            raise self.altered("a name")
+        if not is_clean(name):
             raise self.altered("a name")
         return PersonRow(number, uid, name, created)
 
@@ -234,6 +314,8 @@ class Records:
 
     def _stored_template(self, person: PersonRow, row: TemplateRow) -> tuple[bytes, str]:
         """Return what goes into the columns `embedding` and `source`; sealed, the source is in with the embedding."""
+        if not isinstance(row.embedding, bytes):  # a row of the file may hold anything
+            raise self.altered(f"a template of {person.name!r}")
         if self.sealer is None:
             return row.embedding, row.source
         data = len(row.embedding).to_bytes(4, "little") + row.embedding + row.source.encode()

@@ -1,13 +1,14 @@
 """Encryption of the records of a gallery: AES-256-GCM, each record bound to where it belongs.
 
 From the user's key, each gallery derives its own keys (HKDF-SHA256 with a random salt that lies in the gallery): one
-for the records, one for the hashes by which names are found. Each record has a fresh random nonce of 96 bits and is
+for the records, one for the hashes by which names are found, one for the sum over all records
+(`edgeface.runtime.gallery.record_sum`). Each record has a fresh random nonce of 96 bits and is
 authenticated together with what it is, whose it is, the embedding space and the schema version. A record that was
 altered, or moved to another person or gallery, does not open.
 
 What stays readable without the key: how many people and templates there are, times, quality and precision of each
 template, the embedding space, and from the log when what was done by which user and command. What encryption does
-not notice: records that were left out, and an older state of the file put back as a whole.
+not notice: an older state of the file put back as a whole.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.schema import AES_GCM
 
 NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
 SALT_BYTES: Final = 16
 
 RECORD_SCHEMA: Final = 3
@@ -46,6 +48,8 @@ class Sealer:
         self.salt = salt
         self._cipher = AESGCM(_derive(key, salt, "records"))
         self._names = _derive(key, salt, "names")
+        self.sum_key = _derive(key, salt, "record sum")
+        """32 bytes for the sum over all records."""
         self.key_id = _derive(key, salt, "key id").hex()[:16]
         """Tells keys apart without giving them away."""
         # The beginning of a JSON list, which `_bound` goes on with.

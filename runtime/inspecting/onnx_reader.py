@@ -8,7 +8,7 @@ protobuf. Weights are not copied.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,12 +24,13 @@ MAX_VALUES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor in the file: shape, bytes, and its numbers where they are few (else None)."""
+    """A tensor in the file: shape, bytes, its numbers where they are few (else None), and its type's number in ONNX."""
 
     name: str
     shape: tuple[int, ...]
     size_bytes: int
     values: Values | None
+    kind: int = 0
 
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | StoredTensor
@@ -49,10 +50,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """An input of the graph: its shape, with None where a size is free."""
+    """An input of the graph: its shape, with None where a size is free, and its type's number in ONNX."""
 
     name: str
     shape: tuple[int | None, ...]
+    kind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ _TYPES: Final[dict[int, tuple[str, str]]] = {
     13: ("<u8", "uint64_data"),
 }
 """TensorProto.DataType: NumPy's type of the raw data, and the field that may hold the numbers instead."""
+
+BFLOAT16: Final = 16
+ITEM_BYTES: Final = {kind: np.dtype(dtype).itemsize for kind, (dtype, _) in _TYPES.items()} | {BFLOAT16: 2}
+"""Bytes of one number, for the types that tensors of a network may have."""
 
 _FLOATS: Final = {"float_data": "<f4", "double_data": "<f8"}
 _DATA_FIELDS: Final = ("raw_data", *_FLOATS, "int32_data", "int64_data", "uint64_data")
@@ -202,8 +208,13 @@ def _tensor(reader: WireReader, view: memoryview) -> StoredTensor:
             f"weight {name} has the shape {list(shape)}, that is {count * itemsize} bytes, and holds {held}"
         )
     if count > MAX_VALUES:
-        return StoredTensor(name, shape, held, None)
-    return StoredTensor(name, shape, held, _values(tensor, raw, dtype, typed).reshape(shape))
+        return StoredTensor(name, shape, held, None, kind)
+    return StoredTensor(name, shape, held, _values(tensor, raw, dtype, typed).reshape(shape), kind)
+
+
+def dtype_of(kind: int) -> "np.dtype[Any] | None":
+    """Return NumPy's type of an ONNX type, None where it has none."""
+    return np.dtype(_TYPES[kind][0]) if kind in _TYPES else None
 
 
 def _typed_count(tensor: Message, typed: str) -> int:
@@ -228,7 +239,10 @@ def _graph_input(reader: WireReader, value: Message) -> GraphInput:
     tensor = None if kind is None else read_message(reader, kind, onnx.TYPE).view("tensor_type")
     if tensor is None:
         raise WireError(f"input {name} is not a tensor")
-    shape = read_message(reader, tensor, onnx.TENSOR_TYPE).view("shape")
+    described = read_message(reader, tensor, onnx.TENSOR_TYPE)
+    item, shape = described.number("elem_type"), described.view("shape")
+    if item not in ITEM_BYTES:
+        raise WireError(f"input {name} has the type {item}")
     if shape is None:
         raise WireError(f"input {name} has no shape")
     sizes: list[int | None] = []
@@ -240,4 +254,4 @@ def _graph_input(reader: WireReader, value: Message) -> GraphInput:
         sizes.append(size if size > 0 else None)  # some exporters write 0 or -1 for a free size
     if len(sizes) > MAX_RANK:
         raise WireError(f"input {name} has {len(sizes)} dimensions")
-    return GraphInput(name, tuple(sizes))
+    return GraphInput(name, tuple(sizes), item)

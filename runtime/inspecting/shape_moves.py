@@ -1,14 +1,27 @@
 """Sizes of results of operators that rearrange, cut, repeat and resize tensors."""
 
 import math
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from edgeface.runtime.inspecting.shapes import Call, Extent, Rule, RuleError, axis_of, broadcast, known
+from edgeface.runtime.inspecting.shapes import (
+    BrokenNodeError,
+    Call,
+    Extent,
+    RuleError,
+    axis_of,
+    broadcast,
+    known,
+    pointwise,
+)
+
+_FAR: Final = (1 << 31) - 1
 
 
-def _reshape(call: Call) -> list[Extent]:
+def reshape(call: Call) -> list[Extent]:
+    """The same numbers in another shape."""
     extent, asked = call.input(0), call.whole(1)
     if not call.integer("allowzero", 0):
         asked = [extent.shape[axis] if size == 0 else size for axis, size in enumerate(asked)]
@@ -30,7 +43,8 @@ def _moved(extent: Extent, shape: list[int]) -> list[Extent]:
     return known(shape, None if values is None else lambda: values.reshape(shape))
 
 
-def _flatten(call: Call) -> list[Extent]:
+def flatten(call: Call) -> list[Extent]:
+    """The same numbers as a matrix."""
     extent = call.input(0)
     axis = call.integer("axis", 1)
     if not -len(extent.shape) <= axis <= len(extent.shape):
@@ -39,7 +53,8 @@ def _flatten(call: Call) -> list[Extent]:
     return _moved(extent, [math.prod(extent.shape[:axis]), math.prod(extent.shape[axis:])])
 
 
-def _transpose(call: Call) -> list[Extent]:
+def transpose(call: Call) -> list[Extent]:
+    """The axes in another order."""
     extent, rank = call.input(0), len(call.input(0).shape)
     order = call.integers("perm", range(rank)[::-1])
     if sorted(order) != list(range(rank)):
@@ -49,7 +64,8 @@ def _transpose(call: Call) -> list[Extent]:
     return known(shape, None if values is None else lambda: values.transpose(order))
 
 
-def _squeeze(call: Call) -> list[Extent]:
+def squeeze(call: Call) -> list[Extent]:
+    """Without axes of size 1."""
     extent, rank = call.input(0), len(call.input(0).shape)
     axes = [axis_of(axis, rank) for axis in call.axes(1, [])]
     gone = set(axes) or {axis for axis, size in enumerate(extent.shape) if size == 1}
@@ -58,7 +74,8 @@ def _squeeze(call: Call) -> list[Extent]:
     return _moved(extent, [size for axis, size in enumerate(extent.shape) if axis not in gone])
 
 
-def _unsqueeze(call: Call) -> list[Extent]:
+def unsqueeze(call: Call) -> list[Extent]:
+    """With more axes of size 1."""
     extent, asked = call.input(0), call.axes(1)
     rank = len(extent.shape) + len(asked)
     added = {axis_of(axis, rank) for axis in asked}
@@ -68,7 +85,8 @@ def _unsqueeze(call: Call) -> list[Extent]:
     return _moved(extent, [1 if axis in added else next(rest) for axis in range(rank)])
 
 
-def _concat(call: Call) -> list[Extent]:
+def concat(call: Call) -> list[Extent]:
+    """One tensor behind the other."""
     parts = [call.input(index) for index in range(len(call.inputs))]
     first = parts[0].shape
     axis = axis_of(call.integer("axis", 1), len(first))
@@ -81,10 +99,13 @@ def _concat(call: Call) -> list[Extent]:
     return known(shape, (lambda: np.concatenate(values, axis)) if len(values) == len(parts) else None)
 
 
-def _split(call: Call) -> list[Extent]:
+def split(call: Call) -> list[Extent]:
+    """A tensor in pieces."""
     extent, count = call.input(0), len(call.node.outputs)
     axis = axis_of(call.integer("axis", 0), len(extent.shape))
     size = extent.shape[axis]
+    if call.integer("num_outputs", count) != count:
+        raise BrokenNodeError(f"it has {count} outputs and says {call.integer('num_outputs', count)}")
     if call.optional(1) is not None:
         sizes = call.whole(1)
     elif "split" in call.node.attributes:
@@ -92,12 +113,13 @@ def _split(call: Call) -> list[Extent]:
     else:
         step = -(-size // count)
         sizes = [min(step, size - step * index) for index in range(count)]
-    if sum(sizes) != size or len(sizes) != count:
+    if sum(sizes) != size or len(sizes) != count or min(sizes) < 0:
         raise RuleError(f"it splits {size} into {sizes}")
     return [known([part if index == axis else whole for index, whole in enumerate(extent.shape)])[0] for part in sizes]
 
 
-def _slice(call: Call) -> list[Extent]:
+def sliced(call: Call) -> list[Extent]:
+    """A part of a tensor."""
     extent, rank = call.input(0), len(call.input(0).shape)
     if call.opset < 10:
         starts, ends = call.integers("starts"), call.integers("ends")
@@ -116,12 +138,17 @@ def _slice(call: Call) -> list[Extent]:
 
 def _kept(size: int, start: int, end: int, step: int) -> range:
     """Return the places that a slice keeps. Unlike Python, ONNX counts a negative number from the back only once."""
+    if not step:
+        raise BrokenNodeError("it goes on in steps of 0")
+    if step < 0 and end >= _FAR:
+        raise BrokenNodeError("it goes backwards to a far end, where onnxruntime ends at the first place")
     start, end = (place + size if place < 0 else place for place in (start, end))
     low, high = (0, size) if step > 0 else (-1, size - 1)
     return range(min(max(start, 0), high), min(max(end, low), high), step) if size else range(0)
 
 
-def _gather(call: Call) -> list[Extent]:
+def gather(call: Call) -> list[Extent]:
+    """Chosen places of an axis."""
     extent, indices = call.input(0), call.input(1)
     axis = axis_of(call.integer("axis", 0), len(extent.shape))
     shape = [*extent.shape[:axis], *indices.shape, *extent.shape[axis + 1 :]]
@@ -131,7 +158,8 @@ def _gather(call: Call) -> list[Extent]:
     return known(shape, lambda: np.take(values, places.astype(np.int64), axis))
 
 
-def _pad(call: Call) -> list[Extent]:
+def pad(call: Call) -> list[Extent]:
+    """A tensor with margins, or without its own."""
     extent = call.input(0)
     amounts = call.whole(1) if call.opset >= 11 else call.integers("pads", call.integers("paddings", []))
     rank = len(extent.shape)
@@ -146,7 +174,8 @@ def _pad(call: Call) -> list[Extent]:
     return known(shape)
 
 
-def _resize(call: Call) -> list[Extent]:
+def resize(call: Call) -> list[Extent]:
+    """A picture of another size."""
     extent = call.input(0)
     # Upsample and Resize 10 have the scales as the second input, later ones as the third.
     scales_at = 2 if call.node.op_type == "Resize" and call.opset >= 11 else 1
@@ -159,29 +188,39 @@ def _resize(call: Call) -> list[Extent]:
     if sizes is not None and sizes.count:
         asked: list[float] = [float(size) for size in call.whole(3)]
     elif scales is None and "scales" in call.node.attributes:  # Upsample 7
-        factors = call.node.attributes["scales"]
-        asked = [shape[axis] * float(factor) for axis, factor in zip(axes, factors, strict=True)]  # type: ignore[arg-type]
+        factors = _factors(call.node.attributes["scales"])
+        asked = [shape[axis] * factor for axis, factor in zip(axes, factors, strict=True)]
     else:
-        values = call.values(scales_at).reshape(-1)
-        asked = [shape[axis] * float(factor) for axis, factor in zip(axes, values, strict=True)]
+        factors = _factors(call.values(scales_at).reshape(-1))
+        asked = [shape[axis] * factor for axis, factor in zip(axes, factors, strict=True)]
     for axis, size in zip(axes, asked, strict=True):
         # The product may lie just below the whole number that it means: float32 scales are rounded.
         shape[axis_of(axis, len(shape))] = math.floor(size + 1e-3)
     return known(shape)
 
 
-def _expand(call: Call) -> list[Extent]:
+def _factors(values: Any) -> list[float]:
+    factors = [float(value) for value in values]
+    if not all(0 < factor < math.inf for factor in factors):
+        raise BrokenNodeError(f"its scales are {factors[:4]}; they are positive numbers")
+    return factors
+
+
+def expand(call: Call) -> list[Extent]:
+    """A tensor repeated along axes of size 1."""
     extent = call.input(0)
     shape, values = broadcast([extent.shape, tuple(call.whole(1))]), extent.values
     return known(shape, None if values is None else lambda: np.broadcast_to(values, shape))
 
 
-def _tile(call: Call) -> list[Extent]:
+def tile(call: Call) -> list[Extent]:
+    """A tensor repeated along all axes."""
     extent, repeats = call.input(0), call.whole(1)
     return known([size * repeat for size, repeat in zip(extent.shape, repeats, strict=True)])
 
 
-def _depth_to_space(call: Call) -> list[Extent]:
+def depth_to_space(call: Call) -> list[Extent]:
+    """Channels laid out as squares."""
     batch, channels, height, width = call.input(0).shape
     block = call.integer("blocksize", 0)
     if block < 1 or channels % block**2:
@@ -189,7 +228,8 @@ def _depth_to_space(call: Call) -> list[Extent]:
     return known((batch, channels // block**2, height * block, width * block))
 
 
-def _space_to_depth(call: Call) -> list[Extent]:
+def space_to_depth(call: Call) -> list[Extent]:
+    """Squares laid out as channels."""
     batch, channels, height, width = call.input(0).shape
     block = call.integer("blocksize", 0)
     if block < 1 or height % block or width % block:
@@ -197,21 +237,6 @@ def _space_to_depth(call: Call) -> list[Extent]:
     return known((batch, channels * block**2, height // block, width // block))
 
 
-MOVING: Final[dict[str, Rule]] = {
-    "Concat": _concat,
-    "DepthToSpace": _depth_to_space,
-    "Expand": _expand,
-    "Flatten": _flatten,
-    "Gather": _gather,
-    "Pad": _pad,
-    "Reshape": _reshape,
-    "Resize": _resize,
-    "Slice": _slice,
-    "SpaceToDepth": _space_to_depth,
-    "Split": _split,
-    "Squeeze": _squeeze,
-    "Tile": _tile,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-    "Upsample": _resize,
-}
+def resize_work(call: Call, results: Sequence[Extent]) -> int:
+    """Count the look-ups and additions of a resize: some 16 for each number, none of them side by side."""
+    return 16 * pointwise(call, results)

@@ -1,6 +1,5 @@
 """Sizes and values of results of operators that make numbers, work on each number, or reduce."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Final
@@ -8,20 +7,54 @@ from typing import Final
 import numpy as np
 
 from edgeface.runtime.inspecting.onnx_messages import Values
-from edgeface.runtime.inspecting.onnx_reader import StoredTensor
-from edgeface.runtime.inspecting.shapes import Call, Extent, Rule, RuleError, axis_of, broadcast, known
+from edgeface.runtime.inspecting.onnx_reader import StoredTensor, dtype_of
+from edgeface.runtime.inspecting.shapes import BrokenNodeError, Call, Extent, Rule, RuleError, axis_of, broadcast, known
+
+Compute = Callable[..., Values]
+
+WHOLE_KINDS: Final = (2, 3, 4, 5, 6, 7, 12, 13)
+"""ONNX's numbers of the types of whole numbers."""
 
 
-def _same(call: Call) -> list[Extent]:
-    """One result of the shape of the first input, any further ones as well."""
-    return [Extent(call.input(0).shape) for _ in call.node.outputs]
+def same(call: Call) -> list[Extent]:
+    """One result of the shape of the first input."""
+    return [Extent(call.input(0).shape)]
 
 
-def _through(call: Call) -> list[Extent]:
+def same_along_axis(call: Call) -> list[Extent]:
+    """One result of the shape of the first input, of which an attribute names an axis."""
+    shape = call.input(0).shape
+    axis_of(call.integer("axis", -1 if call.opset >= 13 or call.node.op_type == "LpNormalization" else 1), len(shape))
+    return [Extent(shape)]
+
+
+def clip(call: Call) -> list[Extent]:
+    """The first input within bounds, each a single number."""
+    _single(call, 1, 2)
+    return [Extent(call.input(0).shape)]
+
+
+def dropout(call: Call) -> list[Extent]:
+    """The result, and which numbers were kept."""
+    _single(call, 1, 2)
+    shape = call.input(0).shape
+    return [Extent(shape), Extent(shape, None, 9)][: len(call.node.outputs)]
+
+
+def _single(call: Call, *indices: int) -> None:
+    for index in indices:
+        if (extent := call.optional(index)) is not None and extent.shape not in ((), (1,)):
+            raise RuleError(f"input {index} has the shape {list(extent.shape)}, it is a single number")
+
+
+def through(call: Call) -> list[Extent]:
+    """The first input as it is."""
     return [call.input(0)]
 
 
-def _elementwise(compute: Callable[..., Values] | None = None) -> Rule:
+def elementwise(compute: Compute | None = None) -> Rule:
+    """Return the rule of an operator on each number of tensors that are broadcast to one shape."""
+
     def rule(call: Call) -> list[Extent]:
         inputs = [call.input(index) for index in range(len(call.inputs))]
         values = [extent.values for extent in inputs if extent.values is not None]
@@ -35,38 +68,73 @@ def _divide(left: Values, right: Values) -> Values:
     """Divide as ONNX does: whole numbers are cut towards zero."""
     if left.dtype.kind not in "iu":
         return np.asarray(left / right)
-    if not np.all(right):
-        raise RuleError("it divides by zero")
     return np.asarray(np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right)))
 
 
-def _modulo(call: Call) -> list[Extent]:
-    """Take the rest of a division of whole numbers, as Python does, or with the sign of the dividend (`fmod`)."""
-    left, right = call.input(0).values, call.input(1).values
-    whole = left is not None and right is not None and left.dtype.kind == right.dtype.kind == "i"
-    if not whole or (right is not None and not np.all(right)):
-        return _elementwise()(call)
-    return _elementwise(np.fmod if call.integer("fmod", 0) else np.mod)(call)
+def divided(call: Call) -> list[Extent]:
+    """The quotients of two tensors."""
+    _refuse_traps(call)
+    return _quotients(call)
 
 
-def _cast(call: Call) -> list[Extent]:
-    extent, kind = call.input(0), call.integer("to", 0)
-    whole, values = kind in (2, 3, 4, 5, 6, 7, 12, 13), extent.values
-    if values is None or kind == 9:
+_quotients: Final = elementwise(_divide)
+
+
+def remainder(call: Call) -> list[Extent]:
+    """What a division of two tensors leaves: as in Python, or with the sign of the dividend (`fmod`)."""
+    _refuse_traps(call)
+    return elementwise(np.fmod if call.integer("fmod", 0) else np.mod)(call)
+
+
+def _refuse_traps(call: Call) -> None:
+    """A processor ends the process that divides a whole number by zero, or the lowest by -1."""
+    divisor = call.input(1)
+    if not (call.kind(0) in WHOLE_KINDS or call.kind(1) in WHOLE_KINDS):
+        if divisor.values is None or divisor.values.dtype.kind not in "iu":
+            return
+    elif divisor.values is None:
+        raise BrokenNodeError("it divides whole numbers by such as only the data tells")
+    if not np.all(divisor.values):
+        raise BrokenNodeError("it divides by zero")
+    if np.any(divisor.values.astype(np.float64) == -1):
+        raise BrokenNodeError("it divides whole numbers by -1, which the lowest does not survive")
+
+
+def cast(call: Call) -> list[Extent]:
+    """The first input as another type."""
+    extent, dtype = call.input(0), dtype_of(call.integer("to", 0))
+    values = extent.values
+    if values is None or dtype is None or dtype.kind == "b":
         return [Extent(extent.shape)]
-    return known(extent.shape, lambda: values.astype(np.int64 if whole else np.float64))
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        whole, bounds = np.trunc(values.astype(np.float64)), np.iinfo(dtype)
+        if not np.all((whole >= bounds.min) & (whole < float(bounds.max) + 1)):  # each processor does as it likes
+            return [Extent(extent.shape)]
+    return known(extent.shape, lambda: values.astype(dtype))
 
 
-def _constant(call: Call) -> list[Extent]:
-    (name, value), *others = call.node.attributes.items()
-    if others or name == "value_string":
-        raise RuleError("it is not one constant of numbers")
+def constant(call: Call) -> list[Extent]:
+    """What the attribute says."""
+    if len(call.node.attributes) != 1:
+        raise BrokenNodeError("it is not one constant of numbers")
+    (value,) = call.node.attributes.values()
     if isinstance(value, StoredTensor):
         return [Extent(value.shape, value.values)]
-    return known(np.shape(value), lambda: np.array(value))
+    dtype = dtype_of(constant_kind(call))
+    return known(np.shape(value), lambda: np.array(value, dtype))
 
 
-def _constant_of_shape(call: Call) -> list[Extent]:
+def constant_kind(call: Call) -> int:
+    """Return the type of a constant, or of what a shape is filled with."""
+    value = next(iter(call.node.attributes.values()), None)
+    if isinstance(value, StoredTensor):
+        return value.kind
+    whole = isinstance(value, int) or (isinstance(value, tuple) and value[:1] and isinstance(value[0], int))
+    return 7 if whole else 1
+
+
+def constant_of_shape(call: Call) -> list[Extent]:
+    """A tensor of a shape, filled with one number."""
     fill = call.node.attributes.get("value")
     shape = call.whole(0)
     if not isinstance(fill, StoredTensor) or fill.values is None:
@@ -75,17 +143,24 @@ def _constant_of_shape(call: Call) -> list[Extent]:
     return known(shape, lambda: np.full(shape, value[0]))
 
 
-def _range(call: Call) -> list[Extent]:
-    start, limit, step = (call.values(index).reshape(-1)[0].item() for index in range(3))
-    if not step:
-        raise RuleError("its step is zero")
+def ranged(call: Call) -> list[Extent]:
+    """The numbers from one to another."""
+    parts = [call.values(index) for index in range(3)]
+    if any(part.size != 1 for part in parts):
+        raise BrokenNodeError("start, limit and step are not single numbers")
+    start, limit, step = (part.reshape(-1)[0].item() for part in parts)
+    if not step or not all(map(math.isfinite, (start, limit, step))):
+        raise BrokenNodeError(f"it counts from {start} to {limit} in steps of {step}")
     count = max(0, math.ceil((limit - start) / step))
-    return known((count,), lambda: start + step * np.arange(count))
+    return known((count,), lambda: (start + step * np.arange(count)).astype(parts[0].dtype))
 
 
-def _reduce(call: Call) -> list[Extent]:
+def reduced(call: Call) -> list[Extent]:
+    """One number for all along some axes."""
     shape, rank = call.input(0).shape, len(call.input(0).shape)
     axes = call.axes(1, [])
+    if len({axis % max(rank, 1) for axis in axes}) != len(axes):
+        raise RuleError(f"axes {axes} repeat")
     if not axes and call.integer("noop_with_empty_axes", 0):
         return [Extent(shape)]
     gone = {axis_of(axis, rank) for axis in axes} or set(range(rank))
@@ -94,60 +169,14 @@ def _reduce(call: Call) -> list[Extent]:
     return known([size for axis, size in enumerate(shape) if axis not in gone])
 
 
-def _shape(call: Call) -> list[Extent]:
+def size_of(call: Call) -> list[Extent]:
+    """How many numbers the first input holds."""
+    count = call.input(0).count
+    return known((), lambda: np.array(count, np.int64))
+
+
+def shape_of(call: Call) -> list[Extent]:
+    """The shape of the first input, as values."""
     shape = call.input(0).shape
     start, end = call.integer("start", 0), call.integer("end", len(shape))
     return known((len(shape[start:end]),), lambda: np.array(shape[start:end], np.int64))
-
-
-ELEMENTWISE: Final[dict[str, Rule]] = {
-    "Add": _elementwise(np.add),
-    "Sub": _elementwise(np.subtract),
-    "Mul": _elementwise(np.multiply),
-    "Div": _elementwise(_divide),
-    "Mod": _modulo,
-    "Pow": _elementwise(),
-    "PRelu": _elementwise(),  # onnxruntime lets the slope widen its result, against the specification
-    "Min": _elementwise(lambda *values: functools.reduce(np.minimum, values)),
-    "Max": _elementwise(lambda *values: functools.reduce(np.maximum, values)),
-    "Sum": _elementwise(),
-    "Mean": _elementwise(),
-    "And": _elementwise(np.logical_and),
-    "Or": _elementwise(np.logical_or),
-    "Equal": _elementwise(np.equal),
-    "Greater": _elementwise(np.greater),
-    "GreaterOrEqual": _elementwise(np.greater_equal),
-    "Less": _elementwise(np.less),
-    "LessOrEqual": _elementwise(np.less_equal),
-    "Where": _elementwise(np.where),
-    "Ceil": _elementwise(np.ceil),
-    "Floor": _elementwise(np.floor),
-    "Neg": _elementwise(np.negative),
-    "Not": _elementwise(np.logical_not),
-}
-"""Operators on each number of tensors that are broadcast to one shape."""
-
-_SAME_SHAPE: Final = (
-    "Abs BatchNormalization Celu Clip Cos DequantizeLinear Dropout Elu Erf Exp Gelu GroupNormalization "
-    "HardSigmoid HardSwish InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish "
-    "QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Tanh "
-    "ThresholdedRelu"
-)
-"""Operators whose result has the shape of the first input."""
-
-_REDUCTIONS: Final = (
-    "ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
-)
-
-CREATING: Final[dict[str, Rule]] = {
-    "Identity": _through,
-    "Cast": _cast,
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Range": _range,
-    "Shape": _shape,
-    "Size": lambda call: known((), lambda: np.array(call.input(0).count)),
-    **dict.fromkeys(_SAME_SHAPE.split(), _same),
-    **dict.fromkeys(_REDUCTIONS.split(), _reduce),
-}
-"""Operators that make values, keep shapes, or reduce."""

@@ -8,11 +8,12 @@ Nothing else is ever computed.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from edgeface.runtime.inspecting.onnx_messages import Values
-from edgeface.runtime.inspecting.onnx_reader import MAX_RANK, MAX_VALUES, Attribute, Node
+from edgeface.runtime.inspecting.onnx_reader import ITEM_BYTES, MAX_RANK, MAX_VALUES, Attribute, Node
 
 Shape = tuple[int, ...]
 
@@ -21,21 +22,39 @@ class RuleError(ValueError):
     """A node that does not fit its inputs."""
 
 
-class UnboundedError(RuleError):
+class BrokenNodeError(RuleError):
+    """A node that is wrong whatever the sizes of the network's inputs are."""
+
+
+class UnboundedError(BrokenNodeError):
     """A node whose result has a size that cannot be told before it runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A tensor as far as it is known: its shape, and its values where they are few and known."""
+    """A tensor as far as it is known.
+
+    Attributes:
+        shape: its sizes.
+        values: where they are few and known.
+        kind: number of its type in ONNX, 0 where that is not known.
+        fixed: it does not depend on what is fed, so onnxruntime may make it when it opens the network.
+    """
 
     shape: Shape
     values: Values | None = None
+    kind: int = 0
+    fixed: bool = False
 
     @property
     def count(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)
+
+    @property
+    def floats(self) -> int:
+        """Its size in memory, as numbers of float32."""
+        return -(-self.count * ITEM_BYTES.get(self.kind, 4) // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,11 @@ class Call:
         """Return an input, or None if it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
+    def kind(self, index: int) -> int:
+        """Return the type of an input, 0 if it is left out or not known."""
+        extent = self.optional(index)
+        return 0 if extent is None else extent.kind
+
     def values(self, index: int) -> Values:
         """Return the values of an input, which decide how large the result is."""
         values = self.input(index).values
@@ -65,8 +89,11 @@ class Call:
         return values
 
     def whole(self, index: int) -> list[int]:
-        """Return the values of an input as whole numbers."""
-        return [int(value) for value in self.values(index).reshape(-1)]
+        """Return the values of an input as whole numbers; they are a row, or a single one."""
+        values = self.values(index)
+        if values.ndim > 1 or values.dtype.kind not in "iu":
+            raise BrokenNodeError(f"input {self.node.inputs[index]} is not a row of whole numbers")
+        return [int(value) for value in values.reshape(-1)]
 
     def integer(self, name: str, default: int) -> int:
         """Return an attribute that is a whole number."""
@@ -94,6 +121,19 @@ class Call:
 
 
 Rule = Callable[[Call], list[Extent]]
+Effort = Callable[[Call, Sequence[Extent]], int]
+
+_POINTWISE: Final = 32
+
+
+def pointwise(call: Call, results: Sequence[Extent]) -> int:
+    """Count an operator that looks at each number once: it takes as long as so many multiply-adds of a product."""
+    return _POINTWISE * sum(extent.count for extent in (*results, *call.inputs) if extent is not None)
+
+
+def slow(times: int) -> Effort:
+    """Return how to count an operator that takes so many times as long for each number."""
+    return lambda call, results: times * pointwise(call, results)
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:

@@ -1,6 +1,8 @@
 """What edgeface keeps of its own accord: measurements and engines. All of it can be made again."""
 
+import contextlib
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +40,17 @@ def clear_caches() -> int:
     freed = sum(cache.bytes for cache in list_caches())
     root = user_cache_path("edgeface")
     for path in root.glob("speed-*.json"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be removed is no file of ours
+            path.unlink(missing_ok=True)
     shutil.rmtree(root / "tensorrt", ignore_errors=True)
     return freed
 
 
 def _sized(what: str, path: Path, found: list[Path]) -> Cache:
-    sizes = [entry.stat().st_size for entry in found if entry.is_file() and not entry.is_symlink()]
+    sizes = []
+    for entry in found:
+        with contextlib.suppress(OSError):  # another process may remove it just now
+            status = entry.lstat()
+            if stat.S_ISREG(status.st_mode):
+                sizes.append(status.st_size)
     return Cache(what, path, len(sizes), sum(sizes))

@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 
 from edgeface.errors import ProviderError
 from edgeface.files import new_folder, sha256, write_bytes, write_text
+from edgeface.ownership import writable_by_others
 from edgeface.runtime.providers.gpu import Gpu, find_gpu, tensorrt_version
 
 MARK: Final = "facts.json"
@@ -170,14 +171,11 @@ class EngineStore:
         return tuple(removed)
 
     def _refuse_strangers(self, folder: Path) -> None:
-        if not hasattr(os, "geteuid"):
-            return
-        for path in (self.root, folder):
-            status = path.stat()
-            if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        for path in (folder, *sorted(folder.rglob("*"))):
+            if reason := writable_by_others(path):
                 raise ProviderError(
-                    f"others can write to {path}, and an engine is a program; remove it, and build the engines again "
-                    "with: edgeface bundle warm BUNDLE"
+                    f"others can write to {self.root}, and an engine is a program: {reason}; then remove {folder}, and "
+                    "build the engines again with: edgeface bundle warm BUNDLE"
                 )
 
     def _timings(self, facts: EngineFacts) -> Path:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgeface.errors import MissingPackageError, ProviderError
+from edgeface.errors import ProviderError
 from edgeface.runtime.inspecting.inspection import Inspected
 from edgeface.runtime.providers.assignment import Assignment
 from edgeface.runtime.providers.binding import BoundRunner
 from edgeface.runtime.providers.provider_errors import explain
+from edgeface.telemetry import import_onnxruntime
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +108,3 @@ class Session:
                 f"provider {self.provider} of onnxruntime {version} failed in a run: {explain([str(error)])}"
             ) from error
         return results
-
-
-def import_onnxruntime() -> Any:
-    """Import onnxruntime, or say how to install it.
-
-    Raises:
-        MissingPackageError: neither onnxruntime wheel is installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError("onnxruntime", "cpu") from None
-    return onnxruntime

@@ -16,7 +16,7 @@ from edgeface.runtime.inspecting.onnx_reader import read_model
 from edgeface.runtime.providers import assignment, engines, gpu, plugins
 from edgeface.runtime.providers.binding import BoundRunner
 from edgeface.runtime.providers.choice import ProviderChoice, plugin_row
-from edgeface.runtime.providers.network import Engines, Session, Sizes, import_onnxruntime
+from edgeface.runtime.providers.network import Engines, Session, Sizes
 from edgeface.runtime.providers.provider_errors import (
     explain,
     installed_wheels,
@@ -27,6 +27,7 @@ from edgeface.runtime.providers.provider_errors import (
 )
 from edgeface.runtime.providers.rehearsal import rehearse, run_range
 from edgeface.runtime.providers.table import CPU, PROVIDERS, Provider, Setup
+from edgeface.telemetry import import_onnxruntime
 
 logger = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
 """Providers in libraries of their own. Loading one runs its code, so only what the user names is loaded."""
 
 import logging
-import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeface.errors import ProviderError
+from edgeface.ownership import writable_by_others
 from edgeface.runtime.providers.choice import PluginLibrary
 from edgeface.runtime.providers.provider_errors import explain, overheard
 
@@ -69,8 +69,6 @@ def _checked(library: PluginLibrary) -> Path:
         raise ProviderError(f"provider library {library.path} cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         raise ProviderError(f"provider library {library.path} is not a file; name the library itself")
-    if os.name == "posix" and status.st_mode & 0o022:
-        raise ProviderError(
-            f"provider library {path} can be written by others, who could run what they like; chmod go-w it first"
-        )
+    if reason := writable_by_others(library.path):
+        raise ProviderError(f"provider library {library.path} is refused, others could run what they like: {reason}")
     return path

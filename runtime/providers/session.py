@@ -8,10 +8,11 @@ from typing import Final, TypeVar
 from edgeface.errors import ProviderError
 from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.providers.choice import ProviderChoice, ProviderLike, as_choice
-from edgeface.runtime.providers.network import Session, Sizes, Tensor, import_onnxruntime
+from edgeface.runtime.providers.network import Session, Sizes, Tensor
 from edgeface.runtime.providers.opening import Announce, Opening, absent, installed
 from edgeface.runtime.providers.provider_errors import TWO_WHEELS, installed_wheels
 from edgeface.runtime.providers.table import PROVIDERS
+from edgeface.telemetry import import_onnxruntime
 
 __all__ = [
     "Announce",
@@ -23,7 +24,6 @@ __all__ = [
     "Tensor",
     "absent",
     "first_that_works",
-    "import_onnxruntime",
     "open_session",
     "provider_status",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError, SourceError, UnknownNameError
+from edgeface.files import open_private
 from edgeface.runtime.cameras.video import quiet_opencv
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ _MIN_FREE_BYTES: Final = 1 << 20  # with less, that is why a file cannot be begu
 
 class VideoRecorder:
     """A video of fixed size. Named `STEM.HEX.partial.ENDING` until it is closed, then complete and under its own name.
+
+    Only its owner may look at it, whatever an old file of that name allowed.
 
     After a crash or kill -9 a partial .mkv or .avi can be played, but for the last half megabyte, which OpenCV keeps in
     memory; a partial .mp4 or .mov cannot, as these have their index at the end.
@@ -121,10 +124,10 @@ class VideoRecorder:
         quiet_opencv()
         codecs = CODECS[self.path.suffix.lower()]
         try:
-            self._temporary.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 raise SourceError(f"video {self.path} cannot be written: it is a folder; give a file name")
-            self._temporary.touch()  # OpenCV would not say why it cannot
+            # OpenCV would not say why it cannot, and would let others look at the faces in it.
+            os.close(open_private(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         except OSError as error:
             raise SourceError(f"video {self.path} cannot be written: {error.strerror}") from error
         for codec in codecs:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
-from edgeface.files import write_bytes
+from edgeface.files import PRIVATE, make_private_folder, write_bytes
 from edgeface.images import encode_image
 from edgeface.runtime.events import SinkState
 from edgeface.runtime.showing.draw import FaceView, Overlay
@@ -104,11 +104,11 @@ class Snapshots:
         self._lost = 0
         self._error: str | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(folder)
             for path in folder.iterdir():  # what a crash left
                 if _TEMPORARY.fullmatch(path.name):
                     path.unlink()
-            write_bytes(folder / ".writable", b"")
+            write_bytes(folder / ".writable", b"", mode=PRIVATE)
             (folder / ".writable").unlink()
         except OSError as error:
             raise ConfigError(
@@ -198,7 +198,7 @@ class Snapshots:
             image = np.ascontiguousarray(image[top:bottom, left:right])
         else:
             self._overlay.draw(image, [job.face])
-        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), mode=0o600)
+        write_bytes(self._folder / job.name, encode_image(image, ".jpg", self._settings.quality), mode=PRIVATE)
         names = sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names[: -self._settings.keep]:
             with contextlib.suppress(FileNotFoundError):

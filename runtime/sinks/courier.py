@@ -96,7 +96,8 @@ class Courier:
     An event is in the outbox when `write` returns. The one at the head of the queue is tried until it is sent or
     refused, and the others wait behind it. Refused ones are set aside in the outbox and tried again when the next run
     starts, which is when a token or an address can have changed. One that the destination answers and does not take,
-    `PATIENCE_TRIES` times and for `PATIENCE_S`, counts as refused: what breaks its receiver must not hold up all others.
+    `PATIENCE_TRIES` times and for `PATIENCE_S`, counts as refused: what breaks its receiver must not hold up all
+    others.
 
     A match that was not sent while it held is no match any more: see `edgeface.runtime.sinks.late`. Its age goes by a
     clock of this process, as the wall clock of a device may say anything; so what an earlier run left is late.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeface.errors import ConfigError
+from edgeface.files import open_private
 from edgeface.runtime.events import Event, SinkState
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,6 @@ class FileSink:
         self._is_torn = False
         self._is_stuck = False  # where rotation does not work it is told once
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor: int | None = self._open()
         except OSError as error:
             raise ConfigError(f"events cannot be written to {path}: {error.strerror}; give another file") from error
@@ -113,7 +113,7 @@ class FileSink:
 
     def _open(self) -> int:
         # Names and times of people are nobody else's business.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = open_private(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._is_torn = _ends_within_a_line(self.path)
         return descriptor
 

@@ -127,6 +127,9 @@ class Webhook:
             if self._is_aborted.is_set():
                 return Reply("again", "no answer before the end of the run")
             return Reply("again", outage(error))
+        except (ValueError, TypeError) as error:  # no HTTP request can be made of it, now or later
+            self.close()
+            return Reply("refused", f"it cannot be sent as it is: {' '.join(str(error).split())[:100]}")
         finally:
             alarm.cancel()
 

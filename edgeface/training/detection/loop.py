@@ -18,12 +18,19 @@ from edgeface.models.detector import FaceDetector
 from edgeface.runtime.detection.detections import DetectorSettings
 from edgeface.runtime.detection.edge_detector import UNLIMITED
 from edgeface.training.detection.batches import make_batch
-from edgeface.training.detection.checkpoint import largest_face, load_detector, load_training, save_checkpoint
+from edgeface.training.detection.checkpoint import (
+    has_checkpoint,
+    largest_face,
+    load_detector,
+    load_training,
+    save_checkpoint,
+)
 from edgeface.training.detection.config import DetectorConfig
 from edgeface.training.detection.learner import DetectorLearner
 from edgeface.training.detection.loss import Losses
 from edgeface.training.detection.scenes import drawn_scenes
 from edgeface.training.journal import append_line, cut_journal
+from edgeface.training.room import enough_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,8 @@ def train_detector(
     Raises:
         DataError: the data is missing or malformed.
         ConfigError: no data is named, or the run to resume was started with other settings.
-        CheckpointError: the checkpoint to resume from is broken or of another network.
-        TrainingError: the loss is not finite.
+        CheckpointError: the checkpoint to resume from is broken, of another network, or was trained on other pictures.
+        TrainingError: the loss is not finite, or the disk is full. The last checkpoint stays.
     """
     run = config.run
     if not config.data.path:
@@ -82,19 +89,24 @@ def train_detector(
     draw = _drawing(config, photographs)
 
     torch.manual_seed(run.seed)
-    learner = DetectorLearner(config, _beginning(config))
-    done = load_training(learner, out) if resume else 0
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    report = _Journal(config, out / "metrics.jsonl", done, progress)
+    resumes = resume and has_checkpoint(out)
+    learner = DetectorLearner(config, None if resumes else _beginning(config))
+    done = load_training(learner, out, photographs.names) if resumes else 0
+    with enough_room(out, "the run"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        report = _Journal(config, out / "metrics.jsonl", done, progress)
     for step in range(done, run.steps):
         images, targets = make_batch(np.random.default_rng([run.seed, step]), draw, run.batch_size, run.side)
-        report.add(learner.step(step, images, targets), step + 1, learner.rate(step))
-        if (step + 1) % run.checkpoint_steps == 0 and step + 1 < run.steps:
-            save_checkpoint(learner, out, step + 1, None)
+        losses = learner.step(step, images, targets)
+        with enough_room(out, f"what step {step + 1} writes"):
+            report.add(losses, step + 1, learner.rate(step))
+            if (step + 1) % run.checkpoint_steps == 0 and step + 1 < run.steps:
+                save_checkpoint(learner, out, step + 1, photographs.names, None)
 
     scores = evaluate_on(learner.kept(), held_out, max_face=largest_face(run.side))
-    save_checkpoint(learner, out, run.steps, scores)
+    with enough_room(out, "the last checkpoint"):
+        save_checkpoint(learner, out, run.steps, photographs.names, scores)
     return scores
 
 
