@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from edgeface.commands import console
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgeface.training.quality.config import QualityConfig
     from edgeface.training.quality.loop import QualityProgress
 
@@ -105,11 +106,10 @@ def evaluate(
     network = open_fitness_network(model.read_bytes(), provider=provider, threads=threads, name=str(model))
     bundle = open_bundle("default" if against is None else against)
     embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
-    threshold = bundle_limits(bundle, chosen).search({chosen: 1}).cosine
+    threshold, scoring = bundle_limits(bundle, chosen).search({chosen: 1}).cosine, bundle.scoring()
 
-    def compare(templates: npt.NDArray[np.uint8], probes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        scores: npt.NDArray[np.float32] = (embedder.embed(templates) * embedder.embed(probes)).sum(axis=1)
-        return scores
+    def compare(templates: "npt.NDArray[np.uint8]", probes: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.float64]":
+        return scoring.pairs(embedder.embed(templates), embedder.embed(probes))
 
     with console.progress("conditions", quiet or as_json) as advance:
         report = assess_fitness(open_faces(data, split=split), network, compare, threshold, seed=seed, progress=advance)
@@ -156,6 +156,8 @@ def export(
     quiet: bool,
 ) -> None:
     """Write a quality network as ONNX in one precision, with the limits that it advises."""
+    import numpy as np
+
     from edgeface.data import open_faces
     from edgeface.errors import ConfigError, UnknownNameError
     from edgeface.export.cleaning import serialize

@@ -58,7 +58,7 @@ class FitnessReport:
 def assess_fitness(
     faces: FaceSet,
     network: FitnessNetwork,
-    compare: Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    compare: Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], npt.NDArray[np.floating]],
     threshold: float,
     *,
     conditions: Sequence[str] = tuple(BATTERY),
