@@ -90,7 +90,8 @@ class Cohort:
             cosines = embeddings[start : start + step] @ self.members.T
             cut = len(self.members) - self.nearest
             means[start : start + step] = np.partition(cosines, cut, axis=1)[:, cut:].mean(axis=1)
-        return np.clip(means, 0.0, 1.0)
+        np.clip(means, 0.0, 1.0, out=means)
+        return means
 
     def allowances(self, means: Floats) -> Floats:
         """Return what is taken off every score of faces with these (M,) cohort means, (M,) float32, 0 or more."""
