@@ -129,7 +129,7 @@ def write_cohort(
     if not np.all(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-2):  # also true for what is not finite
         raise BundleError("a member of the cohort is not of unit length; is the network broken?")
     scale = float(np.abs(embeddings).max()) / 127
-    numbers = np.rint(embeddings / scale).astype(np.int8)
+    numbers: npt.NDArray[np.int8] = np.rint(embeddings / scale).astype(np.int8)
     header = _Header(
         space=space,
         members=count,
