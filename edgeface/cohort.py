@@ -90,7 +90,8 @@ class Cohort:
             cosines = embeddings[start : start + step] @ self.members.T
             cut = len(self.members) - self.nearest
             means[start : start + step] = np.partition(cosines, cut, axis=1)[:, cut:].mean(axis=1)
-        return np.clip(means, 0.0, 1.0)
+        np.clip(means, 0.0, 1.0, out=means)
+        return means
 
     def allowances(self, means: Floats) -> Floats:
         """Return what is taken off every score of faces with these (M,) cohort means, (M,) float32, 0 or more."""
@@ -128,7 +129,7 @@ def write_cohort(
     if not np.all(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-2):  # also true for what is not finite
         raise BundleError("a member of the cohort is not of unit length; is the network broken?")
     scale = float(np.abs(embeddings).max()) / 127
-    numbers = np.rint(embeddings / scale).astype(np.int8)
+    numbers: npt.NDArray[np.int8] = np.rint(embeddings / scale).astype(np.int8)
     header = _Header(
         space=space,
         members=count,

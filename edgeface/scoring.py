@@ -91,7 +91,8 @@ class Scoring:
         for side in (first, second):
             unit = (side / np.linalg.norm(side, axis=1, keepdims=True)).astype(np.float32)
             scores -= self.cohort.allowances(self.cohort.means(unit))
-        return np.maximum(scores, -1.0)
+        np.maximum(scores, -1.0, out=scores)
+        return scores
 
 
 COSINE: Final = Scoring()

@@ -45,7 +45,7 @@ def measure(embeddings: Mapping[str, Floats], scoring: Scoring, threshold: float
     found = {}
     for name, own in embeddings.items():
         probes = scoring.probes(own[PEOPLE:])
-        shares = []
+        shares: list[float] = []
         for templates in (scoring.templates(own[:PEOPLE]), enrolled):
             accepted = templates @ probes.T >= threshold
             same = float(np.diag(accepted).mean())

@@ -18,8 +18,8 @@ from tests.test_gallery import DIMENSION, SPACE, unit
 from tests.test_gallery_encryption import KEY, change
 from tests.test_search import KINDS
 
-SCORING = Scoring(cohort_of(unit_rows(200, DIMENSION, 7), 20))
-OTHER = Scoring(cohort_of(unit_rows(200, DIMENSION, 8), 20))
+COHORT, OTHER_COHORT = (cohort_of(unit_rows(200, DIMENSION, seed), 20) for seed in (7, 8))
+SCORING, OTHER = Scoring(COHORT), Scoring(OTHER_COHORT)
 EMBEDDINGS = np.stack([unit(seed) for seed in range(4)])
 
 
@@ -52,8 +52,8 @@ def test_means_are_stored_where_there_is_a_cohort_and_computed_where_they_are_mi
         gallery.enroll("Bo", [Template(EMBEDDINGS[2])], SCORING)
         gallery.enroll("Cy", [Template(EMBEDDINGS[3])], OTHER)
     ids, means = zip(*stored(path), strict=True)
-    assert ids == (None, None, SCORING.cohort.id, OTHER.cohort.id) and means[:2] == (None, None)
-    assert means[2] == pytest.approx(SCORING.cohort.means(EMBEDDINGS[2:3])[0])
+    assert ids == (None, None, COHORT.id, OTHER_COHORT.id) and means[:2] == (None, None)
+    assert means[2] == pytest.approx(COHORT.means(EMBEDDINGS[2:3])[0])
     with Gallery(path, SPACE, DIMENSION, key=key) as gallery:
         for scoring in (SCORING, OTHER):
             names, matrix = gallery.templates(scoring)
@@ -67,9 +67,9 @@ def test_what_is_stored_is_taken(path):
         gallery.enroll("Al", [Template(row) for row in EMBEDDINGS], SCORING)
     change(path, "UPDATE templates SET cohort_mean = 0.5 WHERE id = 2")
     with Gallery(path, SPACE, DIMENSION) as gallery:
-        means = SCORING.cohort.means(EMBEDDINGS)
+        means = COHORT.means(EMBEDDINGS)
         means[1] = 0.5
-        assert gallery.templates(SCORING)[1][:, -1] == pytest.approx(-SCORING.cohort.allowances(means))
+        assert gallery.templates(SCORING)[1][:, -1] == pytest.approx(-COHORT.allowances(means))
 
 
 @pytest.mark.parametrize("value", ["'x'", "2.0", "-0.1", "9e999", "x'00'"])
@@ -123,7 +123,7 @@ def test_a_gallery_of_version_3_gets_means_when_it_is_read(path):
     with Gallery(path, SPACE, DIMENSION) as gallery:
         assert close_to(gallery.templates(SCORING)[1], SCORING)
         gallery.enroll("Bo", [Template(EMBEDDINGS[0])], SCORING)
-    assert stored(path)[4][0] == SCORING.cohort.id
+    assert stored(path)[4][0] == COHORT.id
 
 
 @KINDS
@@ -139,5 +139,6 @@ def test_the_search_by_normalised_score_is_the_slow_one(kind, claim):
             best[name] = max(best.get(name, -2), score)
         ranking = sorted(best, key=lambda name: -best[name])
         expected = (claim, next(name for name in ranking if name != claim)) if claim else tuple(ranking[:2])
+        assert found.best is not None and found.runner_up is not None
         assert (found.best.name, found.runner_up.name) == expected
         assert (found.best.score, found.runner_up.score) == pytest.approx([best[name] for name in expected], abs=1e-5)

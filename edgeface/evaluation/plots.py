@@ -148,8 +148,8 @@ def _draw_scores(axes: "Axes", reports: Reports) -> None:
     scores = np.concatenate([report.scores for report in reports.values()])
     margin = 0.05
     axes.set(xlim=(max(-1.0, scores.min() - margin), min(1.0, scores.max() + margin)))
-    words = dict.fromkeys(WORDS[report.scoring] for report in reports.values())
-    axes.set(xlabel=" or ".join(words), ylabel="density")
+    kinds = list(dict.fromkeys(WORDS[report.scoring] for report in reports.values()))
+    axes.set(xlabel=" or ".join(kinds), ylabel="density")
     axes.legend(loc="best")
 
 
