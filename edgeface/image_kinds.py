@@ -98,8 +98,10 @@ def _branded(*names: bytes) -> Callable[[bytes], bool]:
 
 
 _TIFF: Final = _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _XML: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,400}>\s*)?(?:<!--.{0,400}?-->\s*)*"
 
+_BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _MAGIC: Final = (
     _Magic(EMPTY, lambda data: not data),
     _Magic("JPEG", _starts(b"\xff\xd8\xff")),
@@ -131,7 +133,6 @@ _MAGIC: Final = (
     _Magic("archive", _starts(b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")),
     _Magic("TGA", lambda data: len(data) > 18 and _is_targa(data)),
 )
-_BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 
 
 def picture_kind(head: bytes) -> str:

@@ -36,8 +36,10 @@ MAX_BYTES: Final = 1 << 30
 
 MAX_PIXELS_BY_ROWS: Final = 420_000_000
 """A photograph of up to so many pixels is decoded at reduced size where the decoder does so row by row: JPEG."""
-MAX_PIXELS_WHOLE: Final = 200_000_000
-"""The same where it decodes all pixels first: progressive JPEG, PNG, WebP, TIFF, BMP, PNM."""
+MAX_PIXELS_WHOLE: Final = 120_000_000
+"""The same where it decodes all pixels first, at 6 to 11 bytes each: progressive JPEG, PNG, WebP, TIFF, BMP, PNM."""
+MAX_PIXELS_COSTLY: Final = 50_000_000
+"""Pictures of more pixels are refused where decoding takes 12 to 24 bytes for each: GIF, AVIF, HEIC, JPEG 2000."""
 
 SPARSE_PIXELS: Final = 16_000_000
 PIXELS_A_BYTE: Final = 10_000
@@ -78,8 +80,8 @@ def decode_image(data: bytes, name: str = "image") -> npt.NDArray[np.uint8]:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the bytes are empty, of another kind, broken, or a picture of more than `MAX_PIXELS` pixels; both
-            are found out before it is decoded.
+        ImageError: the bytes are empty, of another kind, broken, or a picture of more than `MAX_PIXELS` pixels, or
+            `MAX_PIXELS_COSTLY` in some formats; all of it is found out before it is decoded, as far as can be.
     """
     return _decode(data, readable_name(name), reduce=False).image
 
@@ -141,7 +143,7 @@ def _decode(data: bytes, name: str, *, reduce: bool) -> Photograph:
         raise _broken(name, data, BrokenPicture(f"the header of the {kind} is cut off or makes no sense"), kind)
     pixels = size_wh[0] * size_wh[1]
     sparse = pixels > SPARSE_PIXELS and pixels > PIXELS_A_BYTE * len(data)
-    most = MAX_PIXELS
+    most = MAX_PIXELS if kind in _SHRUNK else min(MAX_PIXELS, MAX_PIXELS_COSTLY)
     if reduce and not sparse and kind in _SHRUNK:
         most = MAX_PIXELS_BY_ROWS if kind == "JPEG" else MAX_PIXELS_WHOLE
     _check_pixels(size_wh, most, name)

@@ -169,7 +169,7 @@ def decision_event(
         margin=decision.margin,
         votes=decision.votes,
         frames=decision.frames,
-        quality=quality,
+        quality=quality if quality is None else replace(quality, size_px=quality.size_px * reduction),
         liveness=liveness,
         latency_ms=latency_ms,
         why=decision.why,

@@ -116,7 +116,8 @@ def test_grey_and_infrared_have_no_colour(face):
 
 def test_jpeg_is_what_opencv_writes(face):
     data = cv2.imencode(".jpg", face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 8])[1]
-    assert np.array_equal(jpeg(face, 8), cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert picture is not None and np.array_equal(jpeg(face, 8), picture[:, :, ::-1])
 
 
 @pytest.mark.parametrize("edge", ["left", "right", "above", "below"])

@@ -30,6 +30,20 @@ TIME = datetime(2026, 11, 23, 18, 5, 9, 123_456, UTC)
 PLAIN = Event(TIME, "no_face")
 
 
+def test_boxes_of_a_reduced_picture_are_in_pixels_of_the_file():
+    event = decision_event(
+        "unknown",
+        decide([], DecisionSettings(threshold=0.41)),
+        time=TIME,
+        frame=0,
+        track=Track(1, np.array([10, 20, 30, 40], np.float32), 0.0, 1.0),
+        quality=Quality(30.0, 0.25, 130.0, -3.0, 1.0),
+        latency_ms={},
+        reduction=4,
+    )
+    assert event.box == (40, 80, 120, 160) and event.quality is not None and event.quality.size_px == 120
+
+
 def test_an_event_has_exactly_the_documented_fields():
     looks = [Comparison(Match("Łucja 小明", 0.61), Match("bob", 0.2))] * 3
     event = decision_event(

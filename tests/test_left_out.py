@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgeface import images
@@ -44,11 +45,11 @@ from tests.test_runtime_bundle import write_bundle
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
 
 
-def face(seed: int, size: int = 112) -> np.ndarray:
+def face(seed: int, size: int = 112) -> npt.NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     small = rng.integers(30, 220, (8, 8, 3)).astype(np.uint8)
     noise = rng.integers(-8, 8, (size, size, 3))
-    return np.clip(cv2.resize(small, (size, size)).astype(int) + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(cv2.resize(small, (size, size)).astype(int) + noise, 0, 255), np.uint8)
 
 
 def boxes(*names: bytes) -> bytes:
@@ -344,10 +345,16 @@ def test_boxes_of_huge_photographs_are_in_pixels_of_the_file(tmp_path: Path, mon
         )
 
     photos = open_faces(tmp_path / "photos")
-    report = align_photographs(photos, tmp_path / "out", SimpleNamespace(detect=detect))
+    report = align_photographs(
+        photos,
+        tmp_path / "out",
+        SimpleNamespace(detect=detect),
+        measure=lambda crop, box, landmarks: {"side": float(box[2]), "eyes": float(landmarks[1, 0] - landmarks[0, 0])},
+    )
     assert report.aligned == 1
     line = json.loads((tmp_path / "out" / "align.jsonl").read_text().splitlines()[1])
     np.testing.assert_allclose(line["box"], [220, 100, 80, 100], atol=4)
+    np.testing.assert_allclose([line["quality"]["side"], line["quality"]["eyes"]], [80, 32], atol=4)
     assert check_faces(photos).sizes == {"400x300": 1}
     with pytest.raises(ImageError, match="shrink it first"):
         photos.picture(0)  # where every pixel counts
@@ -462,6 +469,7 @@ def test_one_name_in_two_codings_is_one_person(tmp_path: Path) -> None:
     faces = open_faces(tmp_path / "d")
     assert faces.identities == (unicodedata.normalize("NFC", "José"),)
     assert len({sample.key for sample in faces.samples}) == 4 and len(faces.checked()) == 4
+    assert {"José/José_0000", "José/José_0000-2"} < {unicodedata.normalize("NFC", s.key) for s in faces.samples}
     names = file_names(faces.samples)
     assert len({unicodedata.normalize("NFD", name).casefold() for name in names}) == 4
     (tmp_path / "e").mkdir()

@@ -85,7 +85,7 @@ def test_what_cannot_be_delivered_waits_for_the_next_run(server, tmp_path, monke
 
 
 def test_without_a_place_of_its_own_the_outbox_is_in_the_users_data(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_default_outbox", lambda: tmp_path / "data" / "outbox.db")
+    monkeypatch.setattr(module.console, "default_outbox", lambda: tmp_path / "data" / "outbox.db")
     with asked(webhook=server.url, flush=10.0) as outputs:
         assert write(outputs)["webhook"].sent == 3
     assert (tmp_path / "data" / "outbox.db").exists()

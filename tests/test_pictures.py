@@ -337,11 +337,12 @@ def of_all_kinds() -> dict[str, bytes]:
     found["Pillow AVIF"] = saved("AVIF", subsampling="4:4:4")
     for form in ("GIF", "WEBP", "AVIF", "TIFF", "MPO"):
         found[f"Pillow {form} of several"] = saved(form, save_all=True, append_images=[Image.fromarray(image[::-1])])
-    for name, kind in {
+    ways: dict[str, dict[str, Any]] = {
         "deflate": {"compression": "zlib"},
         "big-endian": {"byteorder": ">"},
         "rows": {"rowsperstrip": 3},
-    }.items():
+    }
+    for name, kind in ways.items():
         file = io.BytesIO()
         tifffile.imwrite(file, image, photometric="rgb", **kind)
         found[f"tifffile {name}"] = file.getvalue()
@@ -410,7 +411,7 @@ class TestHeic:
     def test_a_crash_of_its_reader_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         crash = [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]
         real = subprocess.run
-        monkeypatch.setattr(heic.subprocess, "run", lambda _, **options: real(crash, **options))
+        monkeypatch.setattr("edgeface.image_formats.heic.subprocess.run", lambda _, **options: real(crash, **options))
         with pytest.raises(ImageError, match="its reader crashed"):
             decode_image(heic_pictures.PLAIN)
 
@@ -456,6 +457,16 @@ def test_a_huge_photograph_comes_smaller(
     monkeypatch.setattr(images, "MAX_PIXELS_BY_ROWS", 100_000)
     monkeypatch.setattr(images, "MAX_PIXELS_WHOLE", 100_000)
     with pytest.raises(ImageError, match="301 pixels, more than 100,000"):
+        decode_photograph(data)
+
+
+@pytest.mark.parametrize("form", ["GIF", "AVIF", "JPEG2000"])
+def test_formats_that_take_much_memory_have_a_lower_limit(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(form)
+    monkeypatch.setattr(images, "MAX_PIXELS_COSTLY", WIDTH * HEIGHT)
+    assert decode_photograph(data).size_wh == (WIDTH, HEIGHT)
+    monkeypatch.setattr(images, "MAX_PIXELS_COSTLY", WIDTH * HEIGHT - 1)
+    with pytest.raises(ImageError, match="41 x 31 pixels, more than 1,270"):
         decode_photograph(data)
 
 

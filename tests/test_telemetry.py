@@ -108,6 +108,7 @@ print(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
 def test_a_part_of_onnxruntime_and_none_at_all(monkeypatch):
     assert import_onnxruntime("capi").__name__ == "onnxruntime.capi"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "onnxruntime.quantization", raising=False)
     for part in ("", "quantization"):
         with pytest.raises(MissingPackageError, match="onnxruntime"):
             import_onnxruntime(part)

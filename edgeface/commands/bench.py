@@ -39,7 +39,7 @@ def bench_command(
 
     from edgeface.commands.providers import chosen
     from edgeface.errors import ConfigError
-    from edgeface.images import read_image
+    from edgeface.images import read_photograph
     from edgeface.runtime.bench import measure
     from edgeface.runtime.bundle import open_bundle
 
@@ -49,7 +49,7 @@ def bench_command(
         counts = []
     if not counts or not all(0 <= count <= opt.MOST_THREADS for count in counts):
         raise ConfigError(f"--threads takes numbers, such as 1,2; got {threads!r}")
-    frame = np.full((480, 640, 3), 127, np.uint8) if image is None else read_image(image)
+    frame = np.full((480, 640, 3), 127, np.uint8) if image is None else read_photograph(image).image
     choice = chosen(
         "auto",
         device=device,

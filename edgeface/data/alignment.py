@@ -166,7 +166,7 @@ def _align_one(
     except EdgefaceError as error:
         return {"error": str(error), "kind": error.kind}
     write_bytes(out / file, encode_image(crop, settings.suffix, settings.quality), mode=PRIVATE)
-    quality = measure(crop, found.boxes[best], found.landmarks[best]) if measure else {}
+    quality = measure(crop, boxes[best], np.asarray(found.landmarks[best]) * photograph.reduction) if measure else {}
     return {
         "file": file,
         "faces": len(usable),

@@ -84,9 +84,9 @@ def unique_keys(paths: Sequence[str]) -> list[str]:
     """Return a key for each path: without its suffix if all are told apart so, and never one key twice."""
     stems = [path.rpartition(".")[0] if "." in path.rpartition("/")[2] else path for path in paths]
     # Alice/1.jpg beside Alice/1.png: keep the suffix.
-    keys = stems if len(set(stems)) == len(stems) else list(paths)
+    keys = stems if len(set(stems)) == len(set(paths)) else list(paths)
     counts = Counter(keys)
-    taken = set(keys)
+    taken = {key for key in keys if counts[key] == 1}
     for index, key in enumerate(keys):
         number = 1
         while counts[key] > 1 and keys[index] in taken:

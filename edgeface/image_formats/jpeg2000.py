@@ -9,8 +9,6 @@ from edgeface.image_formats.broken import BrokenPicture, other_size
 BOX: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 STREAM: Final = b"\xff\x4f\xff\x51"
 
-MAX_PIXELS: Final = 40_000_000
-"""More is not read: the decoder holds four bytes for each value."""
 MAX_TILES: Final = 4096
 
 
@@ -35,7 +33,7 @@ def check(data: bytes, size_wh: tuple[int, int]) -> None:
         for stated in _headers(data):
             if stated != size_wh:
                 raise other_size("its header", stated, size_wh)
-        _check_stream(data, at, size_wh)
+        _check_stream(data, at)
     except (struct.error, IndexError):
         raise BrokenPicture("the JPEG 2000 is cut off", cut=True) from None
 
@@ -60,9 +58,7 @@ def _headers(data: bytes) -> list[tuple[int, int]]:
     return [(width, height) for height, width in sizes]
 
 
-def _check_stream(data: bytes, at: int, size_wh: tuple[int, int]) -> None:
-    if size_wh[0] * size_wh[1] > MAX_PIXELS:
-        raise BrokenPicture(f"a JPEG 2000 of more than {MAX_PIXELS:,} pixels is not read")
+def _check_stream(data: bytes, at: int) -> None:
     right, bottom, left, top, tile_w, tile_h, tile_x, tile_y, parts = struct.unpack_from(">IIIIIIIIH", data, at + 8)
     if not (tile_w and tile_h and tile_x <= left < tile_x + tile_w and tile_y <= top < tile_y + tile_h):
         raise BrokenPicture("the tiles of the JPEG 2000 make no sense")

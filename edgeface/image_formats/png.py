@@ -66,12 +66,13 @@ def _needed(data: bytes, at: int, length: int, size_wh: tuple[int, int]) -> int:
     """Check the header; returns how many bytes of pixels follow once they are unpacked."""
     if length != 13:
         raise BrokenPicture(f"the header of the PNG has {length} bytes instead of 13")
-    *stated_wh, depth, colour, _, _, _ = struct.unpack_from(">IIBBBBB", data, at)
-    if tuple(stated_wh) != size_wh:
-        raise other_size("its header", (stated_wh[0], stated_wh[1]), size_wh)
+    stated_wh: tuple[int, int] = struct.unpack_from(">II", data, at)
+    depth, colour = data[at + 8], data[at + 9]
+    if stated_wh != size_wh:
+        raise other_size("its header", stated_wh, size_wh)
     if colour not in _COLOURS or depth not in _COLOURS[colour][1]:
         raise BrokenPicture(f"the PNG has colour type {colour} with {depth} bits, which there is not")
-    return size_wh[1] * ((size_wh[0] * depth * _COLOURS[colour][0] + 7) // 8 + 1)
+    return size_wh[1] * ((size_wh[0] * int(depth) * _COLOURS[colour][0] + 7) // 8 + 1)
 
 
 def _check_frame(data: bytes, at: int, length: int, size_wh: tuple[int, int], *, first: bool) -> None:

@@ -4,6 +4,7 @@ Everything gives (H, W, 3) uint8 RGB. Sources read when they are asked to; `edge
 thread in front of them.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -149,11 +150,11 @@ def _find(
 
 def _is_picture(path: Path) -> bool:
     """Whether a file is a single picture, or meant to be one; a GIF and a series of JPEGs are played as videos."""
-    try:
-        with path.open("rb") as file:
-            kind = picture_kind(file.read(HEAD_BYTES))
-    except OSError:
-        kind = NO_PICTURE
+    kind = NO_PICTURE
+    with contextlib.suppress(OSError):
+        if path.is_file():  # a pipe would block its reader
+            with path.open("rb") as file:
+                kind = picture_kind(file.read(HEAD_BYTES))
     if kind == "GIF" or path.suffix.lower() in _SERIES:
         return False
     return path.suffix.lower() in IMAGE_SUFFIXES or kind in READ or kind in PICTURES

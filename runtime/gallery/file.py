@@ -12,7 +12,6 @@ be done: after a crash, on a full disk or while another program reads, whoever o
 import contextlib
 import logging
 import secrets
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,7 +20,16 @@ from typing import Any, Final
 
 from edgeface.errors import GalleryError, NoGalleryError
 from edgeface.runtime.gallery.failures import UNWRITABLE, FileFailure, clear_errors, damaged
-from edgeface.runtime.gallery.place import Obstacle, check_kind, create_empty, obstacle, unwritable
+from edgeface.runtime.gallery.place import (
+    Obstacle,
+    check_kind,
+    create_empty,
+    lacks_room,
+    no_room,
+    obstacle,
+    room_needed,
+    unwritable,
+)
 from edgeface.runtime.gallery.schema import APPLICATION_ID, MIGRATIONS, RESIDUE, SCHEMA, SCHEMA_VERSION, foreign_object
 from edgeface.runtime.gallery.wal import Stamp, UnsettledError, committed_image, stamp
 
@@ -36,7 +44,6 @@ _PRAGMAS: Final = (
     "temp_store = MEMORY",  # no template in a temporary file, also while all is written anew
 )
 _RETRY_S: Final = 0.02
-_SPARE_BYTES: Final = 1 << 20
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _IN_USE: Final = (
     "is in use: removed templates stay in its -wal file, and in the file itself, until it is closed or opened again"
@@ -183,7 +190,7 @@ class GalleryFile:
         except FileFailure as error:
             if error.code not in UNWRITABLE and error.code not in _BUSY:
                 raise
-            why = _IN_USE if error.code in _BUSY else _no_room(self.path, self._bytes())
+            why = _IN_USE if error.code in _BUSY else no_room(self.path, self._bytes())
         finally:
             self.query(f"PRAGMA busy_timeout = {int(1000 * self._timeout_s)}")
         self._is_clean = why is None
@@ -196,10 +203,11 @@ class GalleryFile:
             GalleryError: it has not.
         """
         size = self._bytes()
-        if _lacks_room(self.path, size):
+        if lacks_room(self.path, size):
+            needed = f"{room_needed(size) / 1e6:.1f} MB"
             raise GalleryError(
-                f"gallery {self.path} cannot be written anew, for which its disk needs {_needed(size) / 1e6:.1f} MB of "
-                "room; free some space and try again"
+                f"gallery {self.path} cannot be written anew, for which its disk needs {needed} of room; free some "
+                "space and try again"
             )
 
     def close(self) -> None:
@@ -213,7 +221,7 @@ class GalleryFile:
 
     def _write_anew(self) -> str | None:
         marks = [value for (value,) in self.query(f"SELECT value FROM meta WHERE key = '{RESIDUE}'")]
-        if why := _lacks_room(self.path, self._bytes()):
+        if why := lacks_room(self.path, self._bytes()):
             return why
         try:
             self.query("VACUUM")
@@ -274,14 +282,18 @@ class GalleryFile:
 
     def _follow(self) -> None:
         """Read a file that cannot be written once more, if another program could and did change it."""
+        known, connection = self._stamp, self._connection
         try:
-            if stamp(self.path) == self._stamp:
+            if stamp(self.path) == known:
                 return
-            before = self._connection
             self._read_into_memory()
-            before.close()
-        except (OSError, UnsettledError) as error:  # it is gone, or changing just now: what is known stays known
+        except BaseException as error:
+            self._stamp, self._connection = known, connection  # what is known stays known, and it is looked at again
+            if not isinstance(error, OSError | UnsettledError):  # else it is gone, or changing just now
+                raise
             logger.debug("%s cannot be read again: %s", self.path, error)
+        else:
+            connection.close()
 
     def _identify(self, may_be_empty: bool) -> None:
         self.query("PRAGMA trusted_schema = OFF")  # before anything of a foreign file is looked at
@@ -352,25 +364,3 @@ class GalleryFile:
 
     def _clear_errors(self) -> contextlib.AbstractContextManager[None]:
         return clear_errors(self.path, self._timeout_s)
-
-
-def _lacks_room(path: Path, size: int) -> str | None:
-    try:
-        free = shutil.disk_usage(path.absolute().parent).free
-    except OSError:
-        return None
-    return None if free >= _needed(size) else _no_room(path, size)
-
-
-def _no_room(path: Path, size: int) -> str:
-    free = ""
-    with contextlib.suppress(OSError):
-        free = f", of which {shutil.disk_usage(path.absolute().parent).free / 1e6:.1f} MB are free"
-    return (
-        f"has no room to be written anew: that takes {_needed(size) / 1e6:.1f} MB of its disk for a moment{free}; "
-        "until there is room and it is opened again, what was removed can still be found in it"
-    )
-
-
-def _needed(size: int) -> int:
-    return size + size // 64 + _SPARE_BYTES

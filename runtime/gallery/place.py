@@ -1,4 +1,4 @@
-"""Where a gallery lies: whether it is a file, and whether it may be written there."""
+"""Where a gallery lies: whether it is a file, whether it may be written there, and whether there is room."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ from typing import Final
 from edgeface.errors import GalleryError, NoGalleryError
 from edgeface.files import make_private_folder
 
+_SPARE_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 1 << 16  # with less, a full disk is why a file cannot be written
 
 
@@ -76,6 +77,31 @@ def obstacle(path: Path) -> Obstacle:
     if not _may_write(path.absolute().parent):
         return _NOT_IN_FOLDER
     return _UNKNOWN
+
+
+def lacks_room(path: Path, size: int) -> str | None:
+    """Say why a file of so many bytes cannot be written anew, after its name; None if the disk has room for it."""
+    try:
+        free = shutil.disk_usage(path.absolute().parent).free
+    except OSError:
+        return None
+    return None if free >= room_needed(size) else no_room(path, size)
+
+
+def no_room(path: Path, size: int) -> str:
+    """Say that there is no room to write a file of so many bytes anew."""
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f", of which {shutil.disk_usage(path.absolute().parent).free / 1e6:.1f} MB are free"
+    return (
+        f"has no room to be written anew: that takes {room_needed(size) / 1e6:.1f} MB of its disk for a moment{free}; "
+        "until there is room and it is opened again, what was removed can still be found in it"
+    )
+
+
+def room_needed(size: int) -> int:
+    """Return how many bytes of the disk it takes for a moment to write a file of `size` bytes anew."""
+    return size + size // 64 + _SPARE_BYTES
 
 
 def _may_write(path: Path) -> bool:

@@ -5,9 +5,7 @@ log and synchronous=FULL: after `add` the event survives kill -9 and, as far as 
 """
 
 import contextlib
-import errno
 import logging
-import os
 import sqlite3
 import threading
 from collections import deque
@@ -17,40 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from edgeface.errors import ConfigError
-from edgeface.files import open_private
+from edgeface.runtime.sinks.outbox_file import UNREADABLE, open_file
 
 logger = logging.getLogger(__name__)
 
 MEMORY: Final = 10_000
 """Letters that are kept while the disk takes none."""
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS letters (
-    number INTEGER PRIMARY KEY,  -- in the order of events
-    sink TEXT NOT NULL,          -- kind of destination, such as webhook
-    event TEXT NOT NULL,         -- id
-    body BLOB NOT NULL,          -- JSON
-    refused TEXT                 -- why the destination does not want it; NULL while it waits
-)
-"""
-_APPLICATION_ID: Final = 0x65666F62  # "efob"
-_LARGEST: Final = 1 << 62  # number of a letter; SQLite itself could not count on from its largest
-
-_NO_TEXT: Final = (  # the length of a text ends at its first zero, and is in characters
-    "(TYPEOF({0}) != 'text' OR LENGTH({0}) NOT BETWEEN 1 AND 200 OR LENGTH({0}) != LENGTH(CAST({0} AS BLOB)) "
-    "OR {0} GLOB '*[^ -~]*')"
-)
-_UNREADABLE: Final = (
-    f"({_NO_TEXT.format('sink')} OR {_NO_TEXT.format('event')} OR TYPEOF(body) != 'blob' OR number < 1)"
-)
-"""Which rows are no letters; edgeface writes none of them, but a file may hold anything."""
-_PRAGMAS: Final = (
-    "trusted_schema = OFF",
-    "locking_mode = EXCLUSIVE",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "secure_delete = ON",
-)
 _OVERHEAD: Final = 100  # bytes a row takes besides its body
 
 
@@ -104,28 +75,10 @@ class Outbox:
         self._left: list[tuple[str, int]] = []  # sink and number of what waits when it is closed
         self._lock = threading.Lock()
         self._is_open = True
-        try:
-            if path.exists() and not path.is_file():
-                raise OSError(errno.EINVAL, "it is no regular file")
-            os.close(open_private(path, os.O_CREAT | os.O_RDWR))
-        except OSError as error:
-            raise ConfigError(
-                f"outbox {path} cannot be opened: {error.strerror}; give another with --outbox"
-            ) from error
-        self._connection = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare()
-            ((last, count, size),) = self._connection.execute(
-                "SELECT IFNULL(MAX(number), 0), COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM letters"
-            )
-            if last > _LARGEST:
-                raise sqlite3.DatabaseError("its letters are numbered as none are, damage")
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            self._connection.close()
-            raise ConfigError(f"outbox {path} {_reason(error)}") from error
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = open_file(path)
+        ((last, count, size),) = self._connection.execute(
+            "SELECT IFNULL(MAX(number), 0), COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM letters"
+        )
         self._last: int = last
         self._bytes: int = size + _OVERHEAD * count
 
@@ -198,7 +151,7 @@ class Outbox:
         revived = 0
         with self._lock, self._tolerant("revive"):
             revived = self._connection.execute(
-                f"UPDATE letters SET refused = NULL WHERE sink = ? AND refused IS NOT NULL AND NOT {_UNREADABLE}",
+                f"UPDATE letters SET refused = NULL WHERE sink = ? AND refused IS NOT NULL AND NOT {UNREADABLE}",
                 (sink,),
             ).rowcount
         return revived
@@ -230,37 +183,6 @@ class Outbox:
             self._is_open = False
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
-
-    def _prepare(self) -> None:
-        # One process at a time, told by the file itself: two would send the same letters twice and out of order.
-        for pragma in _PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        ((application,),) = self._connection.execute("PRAGMA application_id")
-        tables = self._connection.execute("SELECT sql FROM sqlite_master").fetchall()
-        if application != _APPLICATION_ID and (application or tables):
-            raise ConfigError(f"{self.path} is an SQLite file, but no outbox; give another path with --outbox")
-        if application != _APPLICATION_ID or not tables:  # else nothing is written, so that a full disk is no obstacle
-            with self._transaction():
-                self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                self._connection.execute(_SCHEMA)
-        elif [_words(sql) for (sql,) in tables] != [_words(_SCHEMA.replace(" IF NOT EXISTS", ""))]:
-            raise sqlite3.DatabaseError("it holds other tables than an outbox, damage or an alteration")
-        if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
-            raise sqlite3.DatabaseError("a check found damage")
-        self._set_unreadable_aside()
-
-    def _set_unreadable_aside(self) -> None:
-        """Keep rows that are no letters from standing in the way of those that are."""
-        query = f"SELECT COUNT(*) FROM letters WHERE refused IS NULL AND {_UNREADABLE}"
-        ((count,),) = self._connection.execute(query)
-        if not count:
-            return
-        with self._transaction():
-            self._connection.execute(
-                "UPDATE letters SET refused = 'it cannot be read', "
-                f"sink = CASE WHEN {_NO_TEXT.format('sink')} THEN 'unknown' ELSE sink END WHERE {_UNREADABLE}"
-            )
-        logger.warning("outbox %s: %d events cannot be read and are set aside", self.path, count)
 
     def _store(self) -> None:
         """Move letters from memory to the disk, the oldest first, all or none; called with the lock held."""
@@ -344,17 +266,3 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             logger.warning("outbox %s: cannot %s: %s", self.path, what, error)
-
-
-def _words(sql: object) -> str:
-    """Return a statement without its comments and line ends."""
-    return " ".join(" ".join(line.partition("--")[0] for line in str(sql).splitlines()).split())
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    if "locked" in text:
-        return "is used by another run; give this one a file of its own with --outbox"
-    if any(word in text for word in ("not a database", "malformed", "damage")):
-        return f"is damaged or no outbox ({text}); move it away, or give another path with --outbox"
-    return f"cannot be used: {text}; give another path with --outbox"
