@@ -81,8 +81,8 @@ def test_a_removed_person_cannot_be_put_back(fast_path: Path) -> None:
         "UPDATE people SET lookup = zeroblob(32) WHERE id = 2",
         "UPDATE people SET lookup = NULL WHERE id = 2",
         "UPDATE templates SET embedding = x'' WHERE id = 2",
-        "INSERT INTO templates SELECT 17, person, embedding, quality, source, created, precision, cohort, cohort_mean FROM templates "
-        "LIMIT 1",
+        "INSERT INTO templates SELECT 17, person, embedding, quality, source, created, precision, cohort, cohort_mean "
+        "FROM templates LIMIT 1",
         "INSERT INTO people SELECT 17, x'00', created, x'01', x'02' FROM people LIMIT 1",
     ],
 )
