@@ -48,7 +48,7 @@ class Bright:
         return [Fitness(0.2 if face.mean() < 70 else 0.9, 0, ("dark",) if face.mean() < 90 else ()) for face in faces]
 
 
-GATE = Gate(Bright(), QualitySettings(min_fitness=0.5), QualitySettings(min_fitness=0.5, faultless=True))
+GATE = Gate(Bright(), QualitySettings(min_fitness=0.5), QualitySettings(min_fitness=0.5, refused_faults=("dark",)))
 
 
 def slowly(faces, name, threshold, gate, seed):

@@ -60,6 +60,10 @@ def test_the_gate_names_the_reason():
     assert unfit(Fitness(0.4, faults=("mouth_covered",)), compare) == "the mouth is covered: fitness 0.40, need 0.50"
     assert unfit(Fitness(0.9, faults=("mouth_covered",)), compare) is None
     assert unfit(Fitness(0.9, faults=("mouth_covered",)), ENROLMENT_QUALITY) == "the mouth is covered"
+    assert unfit(Fitness(0.9, faults=("blurred",)), ENROLMENT_QUALITY) == "blurred"
+    some = QualitySettings(refused_faults=("cut",))
+    assert unfit(Fitness(0.9, faults=("blurred",)), some) is None
+    assert unfit(Fitness(0.9, faults=("cut", "blurred")), some) == "part of the face is outside the picture, blurred"
     assert unfit(Fitness(0.9, 180), compare) == "upside down; turn the picture, or the camera's with --rotate 180"
     assert unfit(Fitness(0.9, 90), compare).endswith("--rotate 270")
     with pytest.raises(ConfigError, match="min_fitness"):

@@ -31,8 +31,9 @@ EXPORT_OPTIONS: Final = frozenset(
 """Parameters of the commands that a quality network knows."""
 
 PRECISIONS: Final = ("fp32", "int8")
-REFUSED: Final = (0.005, 0.03)
-"""Shares of good faces that may be refused: to be compared, and to become a template."""
+REFUSED: Final = (0.03, 0.08)
+"""Shares of the calibration faces, photographs as people have them, that are refused: to be compared, and to become a
+template."""
 
 
 def load_settings(

@@ -75,6 +75,10 @@ class Gate:
         return problem(quality, self.enrol if template else self.compare)
 
 
+CONCLUSIVE: Final = ("eyes_covered", "mouth_covered", "cut", "dark")
+"""Faults that make strangers alike: two masks, two dark pictures, two halves of a face. Of blur, the fitness says how much
+is too much."""
+
 OPEN: Final = Gate()
 """The gate of a bundle without a quality network."""
 
@@ -99,6 +103,6 @@ def bundle_gate(
     opened = open_fitness_network(network, provider=provider, threads=threads, name=name, announce=announce)
     return Gate(
         opened,
-        replace(OPEN.compare, min_fitness=entry.min_fitness),
+        replace(OPEN.compare, min_fitness=entry.min_fitness, refused_faults=CONCLUSIVE),
         replace(OPEN.enrol, min_fitness=entry.enrol_fitness),
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeface.errors import ConfigError
 from edgeface.faces import FACE_SIZE
-from edgeface.fitness import Fitness
+from edgeface.fitness import FAULTS, Fitness
 
 _NOSE_DEPTH: Final = 0.42
 """How far the nose stands out of the plane of eyes and mouth, in eye distances, on a mean head."""
@@ -106,8 +106,7 @@ class QualitySettings:
         max_pitch_deg: nodded up or down.
         may_be_covered: take faces whose eyes or mouth seem to be covered.
         min_fitness: what the quality network must say at least, where the bundle has one.
-        faultless: refuse a face in which the quality network names any fault, however fit it is: what is enrolled
-            is compared with everything that comes after.
+        refused_faults: names of `edgeface.fitness.FAULTS`; a face that has one is refused, however fit it is.
 
     Raises:
         ConfigError: a value is out of range.
@@ -122,7 +121,7 @@ class QualitySettings:
     max_pitch_deg: float = 60.0
     may_be_covered: bool = True
     min_fitness: float = 0.0
-    faultless: bool = False
+    refused_faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.min_size_px >= 0:
@@ -142,7 +141,7 @@ class QualitySettings:
                 raise ConfigError(f"{name} lies in 0 to 180, got {angle}; use for example 60")
 
 
-ENROLMENT_QUALITY: Final = QualitySettings(max_yaw_deg=45.0, max_roll_deg=45.0, faultless=True)
+ENROLMENT_QUALITY: Final = QualitySettings(max_yaw_deg=45.0, max_roll_deg=45.0, refused_faults=FAULTS)
 """Stricter than for a look: what is enrolled is compared with everything that comes after."""
 
 
@@ -275,6 +274,8 @@ def unfit(fitness: Fitness, settings: QualitySettings) -> str | None:
     words = fitness.words()
     if fitness.turn_deg:
         return f"{words}; turn the picture, or the camera's with --rotate {360 - fitness.turn_deg}"
+    if set(fitness.faults) & set(settings.refused_faults):
+        return words
     if fitness.score < settings.min_fitness:
         return f"{words or 'unfit'}: fitness {fitness.score:.2f}, need {settings.min_fitness:.2f}"
-    return words if settings.faultless and fitness.faults else None
+    return None
