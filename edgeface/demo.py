@@ -31,7 +31,8 @@ from edgeface.runtime.enrolling.enrolment import Portrait, enroll, portrait
 from edgeface.runtime.events import Event, ListSink
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.recognizer import Recognizer, one_face, open_recognizer
+from edgeface.runtime.portrait import one_face
+from edgeface.runtime.recognizer import Recognizer, open_recognizer
 from edgeface.runtime.showing.recorder import VideoRecorder
 from edgeface.runtime.sinks.file import FileSink
 from edgeface.runtime.summary import Summary
@@ -60,7 +61,7 @@ class Outcome:
         visit: number of the visit, from 0.
         truth: who came; None for a stranger.
         decided: who was recognised, `unknown`, or `not seen`.
-        score: cosine that stands for the decision; None if there was none.
+        score: that stands for the decision; None if there was none.
         correct: the right name and no other, or for a stranger `unknown` and never a name.
     """
 
@@ -228,11 +229,18 @@ def _watch(recognizer: Recognizer, gallery: Path, out: Path, seed: int) -> tuple
         return snapshots[-1]
 
     limit = recognizer.threshold
-    settings = RunSettings(DecisionSettings(threshold=limit.cosine, fmr=limit.fmr))
+    settings = RunSettings(DecisionSettings(threshold=limit.cosine, fmr=limit.fmr), recognizer.gate)
     try:
         with Gallery(gallery, recognizer.embedder.space, recognizer.embedder.dimension) as people:
             summary = run(
-                camera, recognizer.detector, recognizer.embedder, people, settings, [events, file], recorder=recorder
+                camera,
+                recognizer.detector,
+                recognizer.embedder,
+                people,
+                settings,
+                [events, file],
+                recorder=recorder,
+                scoring=recognizer.scoring,
             )
     finally:
         file.close()

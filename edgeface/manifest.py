@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from edgeface.errors import BundleError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Version 2 knows cohorts; version 1 is read as before."""
 MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "manifest.sig"
 
@@ -18,6 +19,8 @@ MAX_FILE_BYTES: Final = 1 << 30
 
 Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+Kind = Literal["cosine", "normalised"]
+"""What a score is; see `edgeface.scoring`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 NOT_STATED: Final = "not stated"
@@ -100,7 +103,7 @@ class Quantization(_Record):
 
 
 class Accuracy(_Record):
-    """Verification accuracy of one precision on named pairs."""
+    """Verification accuracy of one precision on named pairs; `scoring` says by what they were compared."""
 
     protocol: str
     pairs: int = Field(ge=1)
@@ -108,6 +111,7 @@ class Accuracy(_Record):
     accuracy_se: float = Field(ge=0)
     eer: Rate
     tar: dict[str, Rate]
+    scoring: Kind = "cosine"
 
 
 class PrecisionEntry(_Record):
@@ -127,7 +131,9 @@ class PrecisionEntry(_Record):
 
 
 class Threshold(_Record):
-    """A cosine from which on two faces count as one person, and where it comes from.
+    """A score from which on two faces count as one person, and where it comes from.
+
+    `cosine` is a cosine, or a normalised score if `scoring` says so; see `edgeface.scoring`.
 
     It holds for templates made with the precision `gallery` and faces embedded with `precision`; a manifest that does
     not name `gallery` means the same precision. `fmr` is what the pairs support; it is larger than `asked_fmr` when
@@ -143,6 +149,7 @@ class Threshold(_Record):
     pairs: int = Field(ge=1)
     tar: Rate | None = None
     data: str
+    scoring: Kind = "cosine"
 
     @model_validator(mode="before")
     @classmethod
@@ -173,12 +180,37 @@ class ThresholdData(_Record):
     independent: int = Field(ge=1)
 
 
+class CohortEntry(_Record):
+    """The cohort of the bundle, see `edgeface.cohort`. `source` says where its faces come from, in words.
+
+    `members` are its faces, of which the `nearest` to a face make that one's cohort mean.
+    """
+
+    file: str
+    members: int = Field(ge=1)
+    nearest: int = Field(ge=1)
+    source: str
+
+
 class DetectorEntry(_Record):
     """The face detector of the bundle. `format` is `yunet` or `detector/1`."""
 
     file: str
     format: str
     min_score: Rate
+
+
+class QualityEntry(_Record):
+    """The quality network of the bundle, see `edgeface.fitness`.
+
+    A face of less fitness than `min_fitness` is not compared, one of less than `enrol_fitness` does not become a
+    template. `data` says on which faces the two were chosen, and how.
+    """
+
+    file: str
+    min_fitness: Rate
+    enrol_fitness: Rate
+    data: str = ""
 
 
 class Calibration(_Record):
@@ -204,15 +236,17 @@ class Manifest(_Record):
     file of score tables that thresholds of other rates are read off, see `edgeface.scores`.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     name: str
     space: Sha256
     embedder: EmbedderContract
     precisions: dict[str, PrecisionEntry] = Field(min_length=1)
     detector: DetectorEntry | None = None
+    quality: QualityEntry | None = None
     thresholds: tuple[Threshold, ...] = ()
     threshold_data: ThresholdData | None = None
     scores: str | None = None
+    cohort: CohortEntry | None = None
     calibration: Calibration | None = None
     opset: int
     ir_version: int
@@ -233,11 +267,37 @@ class Manifest(_Record):
     def _networks_are_listed(self) -> "Manifest":
         named = [entry.file for entry in self.precisions.values()]
         named += [] if self.detector is None else [self.detector.file]
+        named += [] if self.quality is None else [self.quality.file]
         named += [] if self.scores is None else [self.scores]
+        named += [] if self.cohort is None else [self.cohort.file]
         missing = [name for name in named if name not in self.files]
         if missing:
             raise ValueError(f"no hash for {', '.join(missing)}")
         return self
+
+    @model_validator(mode="after")
+    def _scores_are_of_one_kind(self) -> "Manifest":
+        if self.cohort is not None and self.schema_version < 2:
+            raise ValueError("schema version 1 has no cohort")
+        if wrong := next((t for t in self.thresholds if t.scoring != self.scoring), None):
+            cohort = "no cohort" if self.cohort is None else "a cohort"
+            raise ValueError(f"a threshold is a {wrong.scoring} score, and there is {cohort}")
+        return self
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What a bundle of today has and this one has not, in words, with what to do."""
+        if self.cohort is not None:
+            return ()
+        return (
+            "It has no cohort, so its scores rise where both faces are dark, blurred or covered; `edgeface calibrate "
+            "BUNDLE --data PEOPLE --cohort STRANGERS --out NEW` adds one",
+        )
+
+    @property
+    def scoring(self) -> Kind:
+        """What a score of the bundle is."""
+        return "cosine" if self.cohort is None else "normalised"
 
     @classmethod
     def parse(cls, data: bytes, name: str = MANIFEST_NAME) -> "Manifest":
@@ -253,7 +313,7 @@ class Manifest(_Record):
             place = ".".join(str(part) for part in first["loc"]) or "the file"
             if place == "schema_version":
                 raise BundleError(
-                    f"{name} has schema version {first['input']!r}, this edgeface reads {SCHEMA_VERSION}; "
+                    f"{name} has schema version {first['input']!r}, this edgeface reads 1 to {SCHEMA_VERSION}; "
                     "export the bundle again or install the edgeface that wrote it"
                 ) from None
             raise BundleError(f"{name} is not a valid manifest: {place}: {first['msg']}; export it again") from None

@@ -7,7 +7,7 @@ from edgeface.export.card import CARD_NAME, REPORT_NAME, model_card
 from edgeface.export.report.page import bundle_report
 from edgeface.export.thresholds import Scored, choose_thresholds
 from edgeface.files import sha256
-from edgeface.manifest import FileEntry, Manifest
+from edgeface.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from edgeface.scores import SCORES_NAME, write_scores
 
 WRITTEN_LAST: Final = (CARD_NAME, REPORT_NAME)
@@ -36,6 +36,7 @@ def assemble(manifest: Manifest, scored: Scored | None, rates: Sequence[float]) 
         files[SCORES_NAME] = write_scores(scored.tables)
         manifest = manifest.model_copy(
             update={
+                "schema_version": SCHEMA_VERSION,
                 "thresholds": choose_thresholds(scored, rates),
                 "threshold_data": scored.data,
                 "scores": SCORES_NAME,

@@ -4,6 +4,7 @@ from typing import Final
 
 from edgeface.manifest import NOT_STATED, Finetuning, Licences, Manifest
 from edgeface.operating_points import false_positive_rate
+from edgeface.scoring import WORDS
 
 CARD_NAME: Final = "MODEL_CARD.md"
 REPORT_NAME: Final = "report.html"
@@ -19,7 +20,7 @@ def model_card(manifest: Manifest) -> str:
         f"# {manifest.name}",
         "",
         f"Face embedder: {contract.size} x {contract.size} aligned {contract.channel_order} faces in, "
-        f"{contract.dimension} numbers out, compared by cosine. "
+        f"{contract.dimension} numbers out, compared by {WORDS[manifest.scoring]}. "
         f"Embedding space `{manifest.space}`; only templates of this space can be compared.",
         "",
         f"`{REPORT_NAME}` beside this card says the same in plain words, with pictures; a browser shows it without a "
@@ -42,6 +43,10 @@ def model_card(manifest: Manifest) -> str:
         "",
         _accuracy_note(manifest),
         *_quantization_lines(manifest),
+        "",
+        "## What a score is",
+        "",
+        _score_line(manifest),
         "",
         "## Thresholds",
         "",
@@ -124,14 +129,30 @@ def _accuracy_note(manifest: Manifest) -> str:
     measured = [entry.accuracy for entry in manifest.precisions.values() if entry.accuracy]
     if not measured:
         return "No labelled pairs were given, so the accuracy is not known."
-    return f"Accuracy: mean and standard error over the folds of {measured[0].pairs} pairs ({measured[0].protocol})."
+    kind = "" if measured[0].scoring == manifest.scoring else f", compared by {WORDS[measured[0].scoring]}"
+    return (
+        f"Accuracy: mean and standard error over the folds of {measured[0].pairs} pairs ({measured[0].protocol}{kind})."
+    )
+
+
+def _score_line(manifest: Manifest) -> str:
+    if manifest.cohort is None:
+        return f"The cosine of two embeddings. {manifest.lacks[0]}."
+    cohort = manifest.cohort
+    return (
+        "A normalised score: the cosine of two embeddings, less what both faces have in common with the strangers "
+        "that they are nearest to. Faces that resemble each other because both are dark, blurred or covered resemble "
+        f"such strangers as well, so it drifts less than the cosine. The bundle carries {cohort.members} strangers for "
+        f"that, as embeddings, without pictures and names ({cohort.source}); the {cohort.nearest} nearest count."
+    )
 
 
 def _threshold_lines(manifest: Manifest) -> list[str]:
     if not manifest.thresholds:
         return ["None: there were no labelled pairs to choose one on."]
     lines = [
-        "| faces in | templates in | false match rate | cosine | 95 % interval | true match rate | impostor pairs |",
+        f"| faces in | templates in | false match rate | {WORDS[manifest.scoring]} | 95 % interval | true match rate "
+        "| impostor pairs |",
         "|---|---|---|---|---|---|---|",
     ]
     for threshold in manifest.thresholds:

@@ -14,10 +14,10 @@ from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
 from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.faces import FACE_SIZE
-from edgeface.runtime.deciding.quality import QualitySettings, problem
+from edgeface.runtime.deciding.gate import OPEN, Gate
+from edgeface.runtime.deciding.quality import unfit
 from edgeface.runtime.detection.detector import Detector
-from edgeface.runtime.enrolling.enrolment import portrait
-from edgeface.runtime.recognizer import one_face
+from edgeface.runtime.portrait import take_portrait
 
 MAX_FACES: Final = 2000
 """More faces than this are not taken: all are compared with all, which then are two million pairs."""
@@ -58,6 +58,7 @@ class People:
 def gather_people(
     data: FaceSet,
     detector: Callable[[], Detector],
+    gate: Gate = OPEN,
     *,
     largest: bool = False,
     each: int = MAX_EACH,
@@ -68,13 +69,14 @@ def gather_people(
 ) -> People:
     """Read the labelled faces of a data set, at most `MAX_FACES` of people drawn at random.
 
-    A picture of 112 x 112 is taken for an aligned crop. In any other the face is found, aligned and measured as by the
-    camera loop, and left out if that would not look at it. So is, where crops are checked, one in which the detector
+    A picture of 112 x 112 is taken for an aligned crop. In any other the face is found and aligned as by the camera
+    loop. What the gate would not let through is left out. So is, where crops are checked, one in which the detector
     sees no face in the place of the template.
 
     Args:
         data: crops or photographs.
         detector: opens a face detector; called at the first photograph, or crop that is checked.
+        gate: says which faces are good enough to be compared.
         largest: of several faces in a photograph take the largest, instead of leaving it out.
         each: of one person at most so many: fewer leave room for more people.
         check_crops: check crops as well.
@@ -96,7 +98,7 @@ def gather_people(
     for done, index in enumerate(chosen):
         sample = data.samples[index]
         try:
-            faces.append(_face(data, index, finder, largest, check_crops))
+            faces.append(usable_face(data, index, finder, gate, largest=largest, check_crops=check_crops))
             names.append(sample.identity or "")
         except (DataError, ImageError, NoFaceError) as error:
             skipped.append(Skipped(sample.key, str(error), error.kind))
@@ -108,19 +110,35 @@ def gather_people(
     return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped))
 
 
-def _face(
-    data: FaceSet, index: int, finder: Callable[[], Detector], largest: bool, check_crops: bool
+def usable_face(
+    data: FaceSet,
+    index: int,
+    finder: Callable[[], Detector],
+    gate: Gate = OPEN,
+    *,
+    largest: bool = False,
+    check_crops: bool = False,
 ) -> npt.NDArray[np.uint8]:
+    """Return one face of a data set, (112, 112, 3) uint8 RGB aligned; arguments as `gather_people`.
+
+    Raises:
+        BundleError: as `finder` raises it.
+        DataError, ImageError, NoFaceError: the picture has no face that can be used.
+    """
     picture, key = data.photograph(index).image, data.samples[index].key
     if picture.shape == (FACE_SIZE, FACE_SIZE, 3):
         if check_crops:
             _check_crop(picture, finder(), key)
-        return picture
-    found = one_face(finder().detect(picture), picture, key, largest=largest)
-    taken = portrait(picture, found, key)
-    if reason := problem(taken.quality, QualitySettings()):
+        # Of a crop nobody knows how large the face was, nor where its landmarks were.
+        fitness = None if gate.network is None else gate.network.judge(picture[None])[0]
+        reason = None if fitness is None else unfit(fitness, gate.compare)
+        taken = picture
+    else:
+        seen = take_portrait(picture, finder(), gate, key, largest=largest)
+        reason, taken = gate.refuses(seen.quality), seen.face
+    if reason is not None:
         raise ImageError(f"the face in {key} is {reason}", POOR)
-    return taken.face
+    return taken
 
 
 def _check_crop(crop: npt.NDArray[np.uint8], detector: Detector, key: str) -> None:

@@ -15,7 +15,7 @@ from edgeface.data.usable import usable_pairs
 from edgeface.errors import ConfigError, ExportError, UnknownNameError
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.cleaning import serialize
-from edgeface.export.entries import accuracy_entry, detector_entry, tool_versions
+from edgeface.export.entries import accuracy_entry, detector_entry, quality_entry, tool_versions
 from edgeface.export.graph import fix_batch
 from edgeface.export.half import convert_fp16
 from edgeface.export.parity import Parity, assert_same_network, compare
@@ -28,6 +28,7 @@ from edgeface.export.quantization.sensitivity import CHART_NAME, Sensitivity, dr
 from edgeface.export.quantization.targets import check_target, resolve_target
 from edgeface.export.speed import explain_speed, race
 from edgeface.export.spread import Spread, check_spread, measure_spread
+from edgeface.export.strangers import Strangers, make_cohort
 from edgeface.export.thresholds import Scored, score_protocol
 from edgeface.files import new_folder, sha256
 from edgeface.manifest import (
@@ -40,6 +41,7 @@ from edgeface.manifest import (
     Quantization,
 )
 from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
+from edgeface.scoring import COSINE, Scoring
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 SPREAD_FACT: Final = "embeddings of two different calibration faces"
@@ -93,6 +95,7 @@ class ExportSettings:
         batch: faces in every run of a network, None to leave that free.
         fmr: false match rates to choose thresholds for.
         detector: face detector network (ONNX), or None for a bundle without one.
+        quality: quality network (ONNX), or None for a bundle without one.
     """
 
     name: str
@@ -104,6 +107,7 @@ class ExportSettings:
     batch: int | None = None
     fmr: tuple[float, ...] = (1e-2, 1e-3)
     detector: bytes | None = None
+    quality: bytes | None = None
     licences: Licences = field(default_factory=Licences)
 
     def __post_init__(self) -> None:
@@ -148,6 +152,7 @@ def export_bundle(
     calibration_source: str,
     labelled: LabelledPairs | None = None,
     step: Step = lambda _: None,
+    strangers: Strangers | None = None,
 ) -> Manifest:
     """Write a bundle: networks, manifest with hashes and thresholds, model card, report; all or nothing.
 
@@ -159,6 +164,7 @@ def export_bundle(
         calibration_source: where they come from, in words.
         labelled: pairs for accuracy and thresholds; without them the bundle has neither.
         step: told what is going on.
+        strangers: for a cohort; without them scores are cosines.
 
     Raises:
         ExportError: the fp32 graph differs from the original, or a step of the export failed.
@@ -166,7 +172,7 @@ def export_bundle(
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise ExportError(f"{out} exists and is not a bundle; choose another --out")
     settings = fit_settings(settings, network, step)
-    detector = detector_entry(settings.detector)
+    detector, quality = detector_entry(settings.detector), quality_entry(settings.quality)
     reference = network.reference(calibration)
     spread = measure_spread(reference)
     check_spread(spread)
@@ -195,16 +201,26 @@ def export_bundle(
     files = {f"embedder.{name}.onnx": variant.data for name, variant in variants.items()}
     if detector is not None and settings.detector is not None:
         files[detector.file] = settings.detector
+    if quality is not None and settings.quality is not None:
+        files[quality.file] = settings.quality
     for variant in variants.values():
         if variant.quantization is not None and variant.sensitivities:
             files[CHART_NAME] = draw_sensitivity(variant.sensitivities, variant.quantization.float_nodes)
-    scored = _score(variants, settings.fmr, labelled, step)
+    space = next(iter(variants.values())).embedder.space
+    cohort = None
+    if strangers is not None:
+        step(f"cohort: embedding {strangers.source}")
+        cohort = make_cohort(strangers, variants.get("fp32", next(iter(variants.values()))).embedder, space)
+        files[cohort.entry.file] = cohort.data
+    scored = _score(variants, settings.fmr, labelled, cohort.scoring if cohort else COSINE, step)
     facts = Manifest(
         name=settings.name,
-        space=next(iter(variants.values())).embedder.space,
+        space=space,
         embedder=EmbedderContract(dimension=next(iter(variants.values())).embedder.dimension),
         precisions={name: _entry(name, variant, scored) for name, variant in variants.items()},
         detector=detector,
+        quality=quality,
+        cohort=cohort.entry if cohort else None,
         calibration=Calibration(
             source=calibration_source, images=len(calibration), sha256=sha256(calibration.tobytes())
         ),
@@ -329,7 +345,11 @@ def _usable(labelled: LabelledPairs | None, step: Step) -> LabelledPairs | None:
 
 
 def _score(
-    variants: dict[str, _Variant], rates: tuple[float, ...], labelled: LabelledPairs | None, step: Step
+    variants: dict[str, _Variant],
+    rates: tuple[float, ...],
+    labelled: LabelledPairs | None,
+    scoring: Scoring,
+    step: Step,
 ) -> Scored | None:
     """Score the pairs with every pair of precisions: templates may be of another one than the faces of a camera."""
     if labelled is None:
@@ -339,4 +359,4 @@ def _score(
         name: open_embedder(variant.data, provider="cpu", threads=0, name=f"the {name} network")
         for name, variant in variants.items()
     }
-    return score_protocol(embedders, labelled.faces, labelled.pairs, labelled.name, rates)
+    return score_protocol(embedders, labelled.faces, labelled.pairs, labelled.name, rates, scoring)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError, ConfigError, DataError
 from edgeface.evaluation.verification import FaceEmbedder
-from edgeface.export.assembly import assemble
+from edgeface.export.assembly import assemble, list_files
 from edgeface.export.people import People
 from edgeface.export.report.effects import Effect, measure_effects
-from edgeface.export.thresholds import PairScores, PrecisionPair, precision_pairs, tabulate
+from edgeface.export.strangers import NewCohort
+from edgeface.export.thresholds import PairScores, PrecisionPair, Scored, precision_pairs, tabulate
 from edgeface.files import new_folder, write_bytes
 from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import MANIFEST_NAME, Manifest, ThresholdData
@@ -21,6 +22,7 @@ from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import MIN_COMPARISONS
 from edgeface.runtime.bundle import SHIPPED, Bundle
 from edgeface.runtime.packing import zip_files
+from edgeface.scoring import COSINE, Scoring
 
 Step = Callable[[str], None]
 
@@ -84,6 +86,9 @@ def recalibrate(
     name: str,
     rates: Sequence[float],
     step: Step = lambda _: None,
+    *,
+    cohort: NewCohort | None = None,
+    plain: bool = False,
 ) -> Recalibration:
     """Choose the thresholds of a bundle anew, for each pair of its precisions; nothing is written.
 
@@ -94,8 +99,11 @@ def recalibrate(
         name: what to call these.
         rates: false match rates.
         step: told what is going on.
+        cohort: to put into the bundle; None keeps the one that it has.
+        plain: take its cohort out instead, so that scores are cosines.
 
     Raises:
+        BundleError: its cohort cannot be read.
         DataError: there are too few people for these rates, or nobody has two faces.
     """
     check_people(len(people.names), rates, name)
@@ -107,13 +115,8 @@ def recalibrate(
     for precision, embedder in embedders.items():
         step(f"{precision}: embedding {len(people.faces)} faces")
         embeddings[precision] = embedder.embed(people.faces)
-    scores: dict[PrecisionPair, PairScores] = {}
-    suspects: tuple[Suspect, ...] = ()
-    for gallery, probe in precision_pairs(embedders):
-        cosines = np.clip((embeddings[gallery] @ embeddings[probe].T)[first, second], -1.0, 1.0)
-        scores[gallery, probe] = PairScores(cosines[~same], cosines[same])
-        if not suspects and gallery == probe:
-            suspects = _suspects(people, first[~same], second[~same], scores[gallery, probe])
+    old = bundle.scoring()
+    new = COSINE if plain else cohort.scoring if cohort else old
     count = len(people.names)
     data = ThresholdData(
         name=name,
@@ -125,10 +128,24 @@ def recalibrate(
         independent=count * (count - 1) // 2,
     )
     # Two pairs with a face in common are not independent: of n faces of a person, n // 2 pairs are.
-    scored = tabulate(scores, data, rates, disjoint=int((np.bincount(people.labels) // 2).sum()))
-    manifest, files = assemble(bundle.manifest, scored, rates)
-    before, after = (measure_effects(old_or_new.thresholds, scored) for old_or_new in (bundle.manifest, manifest))
-    return Recalibration(manifest, before, after, suspects, files)
+    disjoint = int((np.bincount(people.labels) // 2).sum())
+
+    def score(scoring: Scoring) -> Scored:
+        scores: dict[PrecisionPair, PairScores] = {}
+        for gallery, probe in precision_pairs(embedders):
+            matrix = scoring.templates(embeddings[gallery]) @ scoring.probes(embeddings[probe]).T
+            found = np.clip(matrix[first, second], -1.0, 1.0)
+            scores[gallery, probe] = PairScores(found[~same], found[same])
+        return tabulate(scores, data, rates, disjoint=disjoint, scoring=scoring.kind)
+
+    scored = score(new)
+    manifest, files = assemble(_with_cohort(bundle.manifest, cohort, plain), scored, rates)
+    if cohort is not None and not plain:
+        files[cohort.entry.file] = cohort.data
+    before = measure_effects(bundle.manifest.thresholds, scored if new is old else score(old))
+    own = scored.scores[bundle.manifest.baseline, bundle.manifest.baseline]
+    suspects = _suspects(people, first[~same], second[~same], own)
+    return Recalibration(manifest, before, measure_effects(manifest.thresholds, scored), suspects, files)
 
 
 def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) -> Path:
@@ -169,6 +186,18 @@ def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) 
     except OSError as error:
         raise ConfigError(f"bundle {target} cannot be written: {error.strerror}; give another --out") from error
     return target
+
+
+def _with_cohort(manifest: Manifest, cohort: NewCohort | None, plain: bool) -> Manifest:
+    """Return the manifest with a new cohort listed, as it is if there is none, or without any."""
+    if cohort is None and not plain:
+        return manifest
+    old = manifest.cohort.file if manifest.cohort is not None else None
+    files = {name: entry for name, entry in manifest.files.items() if name != old}
+    if cohort is None or plain:
+        return manifest.model_copy(update={"cohort": None, "files": files})
+    files |= list_files({cohort.entry.file: cohort.data})
+    return manifest.model_copy(update={"cohort": cohort.entry, "files": files})
 
 
 def _rounded_up(rate: float) -> float:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.evaluation.verification import BATCH, FaceEmbedder, VerificationReport, score_embeddings
-from edgeface.manifest import Threshold, ThresholdData
-from edgeface.metrics import cosine_scores
+from edgeface.manifest import Kind, Threshold, ThresholdData
 from edgeface.operating_points import ScoreTable
+from edgeface.scoring import COSINE, Scoring
 
 PrecisionPair = tuple[str, str]
 """Precision of the templates, and of the faces that are held against them."""
@@ -20,7 +20,7 @@ PrecisionPair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairScores:
-    """All cosines of one pair of precisions: `impostor` (N,) and `genuine` (M,), float32 in [-1, 1]."""
+    """All scores of one pair of precisions: `impostor` (N,) and `genuine` (M,), float32 in [-1, 1]."""
 
     impostor: npt.NDArray[np.float32]
     genuine: npt.NDArray[np.float32]
@@ -35,6 +35,7 @@ class Scored:
         tables: the same, shortened for a bundle.
         data: what they were scored on.
         disjoint: genuine pairs that count as independent of one another.
+        scoring: what a score is.
         reports: what each precision scores by the protocol; empty where there was none.
     """
 
@@ -42,11 +43,17 @@ class Scored:
     tables: tuple[ScoreTable, ...]
     data: ThresholdData
     disjoint: int
+    scoring: Kind = "cosine"
     reports: Mapping[str, VerificationReport] = field(default_factory=dict)
 
 
 def score_protocol(
-    embedders: Mapping[str, FaceEmbedder], faces: FaceSet, pairs: Pairs, name: str, rates: Sequence[float]
+    embedders: Mapping[str, FaceEmbedder],
+    faces: FaceSet,
+    pairs: Pairs,
+    name: str,
+    rates: Sequence[float],
+    scoring: Scoring = COSINE,
 ) -> Scored:
     """Score the pairs of a protocol: of each, the first face is the template and the second the one held against it.
 
@@ -58,6 +65,7 @@ def score_protocol(
         pairs: of these faces.
         name: what to call them.
         rates: false match rates that thresholds will be chosen for.
+        scoring: how two faces are compared.
 
     Raises:
         DataError: a picture of a pair cannot be read, or there are too few pairs for any threshold.
@@ -74,8 +82,8 @@ def score_protocol(
     whole = {precision: np.concatenate(parts) for precision, parts in embeddings.items()}
     scores = {}
     for pair in precision_pairs(embedders):
-        cosines = cosine_scores(whole[pair[0]][first], whole[pair[1]][second]).astype(np.float32)
-        scores[pair] = PairScores(cosines[~pairs.same], cosines[pairs.same])
+        found = scoring.pairs(whole[pair[0]][first], whole[pair[1]][second]).astype(np.float32)
+        scores[pair] = PairScores(found[~pairs.same], found[pairs.same])
     labels = faces.labels[used]
     data = ThresholdData(
         name=name,
@@ -86,8 +94,8 @@ def score_protocol(
         impostors=int((~pairs.same).sum()),
         independent=int((~pairs.same).sum()),
     )
-    reports = {precision: score_embeddings(own, used, pairs) for precision, own in whole.items()}
-    return replace(tabulate(scores, data, rates), reports=reports)
+    reports = {precision: score_embeddings(own, used, pairs, scoring) for precision, own in whole.items()}
+    return replace(tabulate(scores, data, rates, scoring=scoring.kind), reports=reports)
 
 
 def tabulate(
@@ -96,6 +104,7 @@ def tabulate(
     rates: Sequence[float],
     *,
     disjoint: int | None = None,
+    scoring: Kind = "cosine",
 ) -> Scored:
     """Shorten scores to the tables of a bundle, exact for `rates`.
 
@@ -104,6 +113,7 @@ def tabulate(
         data: what they were scored on.
         rates: false match rates.
         disjoint: genuine pairs that count as independent; all by default, as those of a protocol do.
+        scoring: what a score is.
 
     Raises:
         DataError: there are too few scores.
@@ -112,7 +122,7 @@ def tabulate(
         ScoreTable.of(pair, own.impostor, own.genuine, independent=data.independent, rates=rates)
         for pair, own in scores.items()
     )
-    return Scored(scores, tables, data, data.genuine if disjoint is None else disjoint)
+    return Scored(scores, tables, data, data.genuine if disjoint is None else disjoint, scoring)
 
 
 def choose_thresholds(scored: Scored, rates: Sequence[float]) -> tuple[Threshold, ...]:
@@ -133,6 +143,7 @@ def choose_thresholds(scored: Scored, rates: Sequence[float]) -> tuple[Threshold
                     pairs=point.pairs,
                     tar=float(np.mean(genuine >= point.threshold)),
                     data=scored.data.name,
+                    scoring=scored.scoring,
                 )
             )
     return tuple(chosen)

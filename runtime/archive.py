@@ -23,7 +23,7 @@ MAX_RATIO: Final = 200
 """A larger entry may not shrink to less than this part. Trained weights do not even halve."""
 MAX_SMALL_BYTES: Final = 1 << 20
 """Entries up to this size may shrink as they like."""
-SHARED: Final = ("detector.onnx",)
+SHARED: Final = ("detector.onnx", "quality.onnx")
 """What the bundles of the package have in common. Their manifests list it like any other file."""
 MAX_DIRECTORY_BYTES: Final = 1 << 16
 """Of a zip's list of entries; some hundred bytes each."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from edgeface.cohort import MAX_COHORT_BYTES, read_cohort
 from edgeface.errors import BundleError
 from edgeface.files import sha256
 from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
@@ -13,11 +14,13 @@ from edgeface.runtime.inspecting.inspection import inspect_model
 from edgeface.runtime.signature import MAX_SIGNATURE_BYTES, check_signature, required_keys
 from edgeface.runtime.speed import fastest
 from edgeface.scores import MAX_SCORES_BYTES, read_scores
+from edgeface.scoring import COSINE, Scoring
 
 _BUNDLES: Final = Path(__file__).parent / "bundles"
 SHIPPED: Final = {name: _BUNDLES / name for name in ("default", "default-edge")}
 """The bundles that come with the package, by the word that names them wherever a bundle can be given."""
 BUILT_IN_DETECTOR: Final = _BUNDLES / "detector.onnx"
+BUILT_IN_QUALITY: Final = _BUNDLES / "quality.onnx"
 
 
 class Bundle:
@@ -76,6 +79,14 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no face detector; export it again with --detector")
         return self.read(self.manifest.detector.file)
 
+    def quality(self) -> bytes | None:
+        """Return the quality network, None if the bundle has none.
+
+        Raises:
+            BundleError: as `read`.
+        """
+        return None if self.manifest.quality is None else self.read(self.manifest.quality.file)
+
     def scores(self) -> tuple[ScoreTable, ...]:
         """Return the score tables that thresholds are read off, none if the bundle has none.
 
@@ -88,6 +99,22 @@ class Bundle:
         if self.manifest.files[name].bytes > MAX_SCORES_BYTES:
             raise BundleError(f"{name} of bundle {self.path} is larger than the {MAX_SCORES_BYTES} bytes it may have")
         return read_scores(self.read(name), f"{name} of bundle {self.path}")
+
+    def scoring(self) -> Scoring:
+        """Return how faces are compared with the bundle: by its cohort if it has one, else by cosine.
+
+        Raises:
+            BundleError: the cohort is larger than one may be, malformed or of another space; else as `read`.
+        """
+        entry, manifest = self.manifest.cohort, self.manifest
+        if entry is None:
+            return COSINE
+        if manifest.files[entry.file].bytes > MAX_COHORT_BYTES:
+            raise BundleError(
+                f"{entry.file} of bundle {self.path} is larger than the {MAX_COHORT_BYTES} bytes it may have"
+            )
+        name = f"{entry.file} of bundle {self.path}"
+        return Scoring(read_cohort(self.read(entry.file), manifest.space, manifest.embedder.dimension, name))
 
     def resolve_precision(self, precision: str) -> str:
         """Turn `auto` into the precision that was measured to be the fastest, here or else at the export.
@@ -106,15 +133,18 @@ class Bundle:
         return _signature(self._container)
 
     def verify(self) -> None:
-        """Check the size and hash of every file that the manifest lists, inspect every network, read the scores.
+        """Check the size and hash of every file that the manifest lists, inspect every network, read scores and cohort.
 
         Raises:
-            BundleError: as `read`, `scores` and `edgeface.runtime.inspecting.inspection.inspect_model`.
+            BundleError: as `read`, `scores`, `scoring` and `edgeface.runtime.inspecting.inspection.inspect_model`.
         """
         networks = {entry.file for entry in self.manifest.precisions.values()}
         if self.manifest.detector is not None:
             networks.add(self.manifest.detector.file)
+        if self.manifest.quality is not None:
+            networks.add(self.manifest.quality.file)
         self.scores()
+        self.scoring()
         for name in self.manifest.files:
             data = self.read(name)
             if name in networks or name.endswith(".onnx"):

@@ -13,6 +13,7 @@ import numpy as np
 from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.cameras.video import list_cameras
+from edgeface.runtime.deciding.fitness import open_fitness_network
 from edgeface.runtime.deciding.limits import bundle_limits
 from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder
@@ -114,6 +115,8 @@ def _check_bundle(
         "why": None,
         "name": opened.manifest.name,
         "precisions": list(opened.manifest.precisions),
+        "scoring": opened.manifest.scoring,
+        "lacks": list(opened.manifest.lacks),
         "signed_by": opened.signed_by,
         "unlisted": list(opened.unlisted()),
         "placement": [row for name in working for row in _placement(opened, replace(choice, name=name))],
@@ -127,6 +130,8 @@ def _placement(bundle: Bundle, choice: ProviderChoice) -> list[dict[str, Any]]:
     }
     if bundle.manifest.detector is not None:
         opens["detector"] = lambda: open_detector(bundle.detector(), provider=choice).session
+    if (quality := bundle.quality()) is not None:
+        opens["quality"] = lambda: open_fitness_network(quality, provider=choice).session
     rows = []
     for network, open_it in opens.items():
         row: dict[str, Any] = {"network": network, "provider": choice.name, "nodes": None, "why": None}

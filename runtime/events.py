@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
+from edgeface.manifest import Kind
 from edgeface.runtime.clock import steady_s
-from edgeface.runtime.deciding.decision import Decision
+from edgeface.runtime.deciding.decision import Decision, Rule
 from edgeface.runtime.deciding.quality import Quality
 from edgeface.runtime.deciding.tracker import Track
 
@@ -53,12 +54,14 @@ class Event:
         track: id of the track.
         box: where its face was last seen: x, y, width, height in pixels of the frame.
         identity: who it is.
-        score: cosine that stands for the answer.
-        threshold: cosine that it was held against.
+        score: that stands for the answer; `scoring` says whether it is a cosine or a normalised score.
+        threshold: that it was held against; with the rule `llr` one look speaks for somebody from there on, no more.
         runner_up: the nearest other person.
         margin: by how much that one is farther.
         votes: looks that agreed.
         frames: looks that were taken into account.
+        rule: what made the answer: `votes` were held against `votes_needed`, and with `llr` also `evidence` against
+            `evidence_needed`, natural logarithms.
         quality: of the face as it was last measured.
         liveness: how live the face is, in [0, 1]; None where that was not checked.
         latency_ms: time by stage from the arrival of the frame to this event, and their `total`; `read` is the wait
@@ -88,6 +91,11 @@ class Event:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
     snapshot: str | None = None
+    scoring: Kind | None = None
+    rule: Rule | None = None
+    votes_needed: int | None = None
+    evidence: float | None = None
+    evidence_needed: float | None = None
     valid_until: datetime | None = None
     until_s: float | None = None
     id: str = field(default_factory=_new_id)
@@ -115,6 +123,11 @@ class Event:
             "latency_ms": {stage: round(ms, 3) for stage, ms in self.latency_ms.items()},
             "why": _whole(self.why),
             "snapshot": self.snapshot,
+            "scoring": self.scoring,
+            "rule": self.rule,
+            "votes_needed": self.votes_needed,
+            "evidence": _rounded(self.evidence),
+            "evidence_needed": _rounded(self.evidence_needed),
         }
         return json.dumps(values, allow_nan=False)
 
@@ -161,6 +174,11 @@ def decision_event(
         latency_ms=latency_ms,
         why=decision.why,
         snapshot=snapshot,
+        scoring=decision.scoring,
+        rule=decision.rule,
+        votes_needed=decision.votes_needed,
+        evidence=decision.evidence,
+        evidence_needed=decision.evidence_needed,
         valid_until=None if left_s is None else time + timedelta(seconds=left_s),
         until_s=None if left_s is None else steady_s() + left_s,
     )

@@ -15,7 +15,7 @@ from edgeface.runtime.cameras.redaction import printable
 from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.attention import AttentionSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
-from edgeface.runtime.deciding.quality import QualitySettings
+from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.tracker import Track, TrackerSettings
 from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.detection.detector import Detector
@@ -27,6 +27,7 @@ from edgeface.runtime.showing.pictures import Pictures, Recorder, Screen
 from edgeface.runtime.showing.snapshots import Snapshots
 from edgeface.runtime.summary import Ended, Summary
 from edgeface.runtime.timing import Laps, StageTimes
+from edgeface.scoring import COSINE, Scoring
 
 __all__ = ["RunSettings", "Summary", "run"]
 
@@ -44,7 +45,7 @@ class RunSettings:
 
     Attributes:
         decision: when somebody counts as recognised.
-        quality: what a face needs to be embedded; the smallest face is here.
+        gate: which faces are good enough to be embedded; the smallest face is here.
         tracker: when two boxes are the same face.
         attention: how many faces of a frame are looked at.
         max_frames: stop after so many; None goes on to the end of the source.
@@ -58,7 +59,7 @@ class RunSettings:
     """
 
     decision: DecisionSettings
-    quality: QualitySettings = field(default_factory=QualitySettings)
+    gate: Gate = OPEN
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     max_frames: int | None = None
@@ -90,6 +91,7 @@ def run(
     note: str = "",
     stop: threading.Event | None = None,
     liveness: LivenessCheck | None = None,
+    scoring: Scoring = COSINE,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Run until the source ends or something else does; see `Ended`.
@@ -114,6 +116,7 @@ def run(
         note: what runs, for the pictures; the number of people is added.
         stop: ends the run when it is set, after the frame in work.
         liveness: whether those who are recognised are alive; None does not ask.
+        scoring: how a face is compared with a template, as the threshold was measured.
         clock: seconds that never go back, for how long there was no frame.
 
     Raises:
@@ -126,7 +129,7 @@ def run(
         decision = replace(decision, votes=1, window=1, hold=1, cooldown_s=0.0)
         attention = replace(attention, max_looks=None)  # there is no later frame
     pipeline = FramePipeline(
-        detector, embedder, gallery, decision, settings.quality, settings.tracker, limit, attention, liveness
+        detector, embedder, gallery, decision, settings.gate, settings.tracker, limit, attention, liveness, scoring
     )
 
     def whole_note() -> str:

@@ -14,7 +14,6 @@ from edgeface.files import make_private_folder
 from edgeface.images import write_image
 from edgeface.runtime.cameras.sources import ImageFolder
 from edgeface.runtime.deciding.decision import Decision
-from edgeface.runtime.deciding.quality import QualitySettings, measure, problem
 from edgeface.runtime.recognizer import Recognizer
 from edgeface.runtime.showing.draw import FaceView, Overlay
 
@@ -51,7 +50,7 @@ class Trial:
         known: of these, those that were known again in the copy.
         unknown: those that the copy shows too, and that were taken for nobody.
         mistaken: those that were taken for somebody else in the photograph.
-        threshold: cosine from which on somebody counts as known.
+        threshold: score from which on somebody counts as known.
         picture: the photograph with what was said, numbered.
     """
 
@@ -89,12 +88,10 @@ def try_photographs(recognizer: Recognizer, folder: Path, out: Path) -> tuple[Tr
 def look(recognizer: Recognizer, image: npt.NDArray[np.uint8]) -> Seen:
     """Find, measure and embed the faces of a picture (H, W, 3) uint8 RGB, as the camera loop does."""
     found = recognizer.detector.detect(image)
-    faces, rows = [], []
-    for row in range(len(found)):
-        face = align(image, found.landmarks[row])
-        if problem(measure(face, found.boxes[row], found.landmarks[row]), QualitySettings()) is None:
-            faces.append(face)
-            rows.append(row)
+    faces = [align(image, landmarks) for landmarks in found.landmarks]
+    qualities = recognizer.gate.measure(faces, found.boxes, found.landmarks)
+    rows = [row for row, quality in enumerate(qualities) if recognizer.gate.refuses(quality) is None]
+    faces = [faces[row] for row in rows]
     size = recognizer.embedder.contract.size
     stacked = np.stack(faces) if faces else np.zeros((0, size, size, 3), np.uint8)
     return Seen(found.boxes[rows], found.landmarks[rows], recognizer.embedder.embed(stacked))
@@ -117,9 +114,10 @@ def _try(recognizer: Recognizer, image: npt.NDArray[np.uint8], name: str, out: P
     here, there = look(recognizer, image), look(recognizer, changed_copy(image))
     threshold = recognizer.limits.search({recognizer.precision: max(1, len(here.boxes))}).cosine
     partners = _partners(here.boxes, original_boxes(there.boxes, image.shape[1]))
+    templates, probes = recognizer.scoring.templates(here.embeddings), recognizer.scoring.probes(there.embeddings)
     answers = []
     for row, partner in enumerate(partners):
-        scores = here.embeddings @ there.embeddings[partner] if partner is not None else np.zeros(0, np.float32)
+        scores = templates @ probes[partner] if partner is not None else np.zeros(0, np.float32)
         best = int(scores.argmax()) if len(scores) else None
         said = best if best is not None and scores[best] >= threshold else None
         answers.append((said, None if best is None else float(scores[best]), row, partner))

@@ -1,7 +1,7 @@
 """One frame in, answers out: everything between the picture and the decision, without sinks or windows."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,15 +15,17 @@ from edgeface.runtime.cameras.frames import Frame
 from edgeface.runtime.deciding.answers import Answer, Shot
 from edgeface.runtime.deciding.attention import Attention, AttentionSettings, promise
 from edgeface.runtime.deciding.decision import Decision, DecisionSettings
+from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.judge import Judge
 from edgeface.runtime.deciding.limits import OperatingThreshold
-from edgeface.runtime.deciding.quality import Quality, QualitySettings, measure, problem, too_small
+from edgeface.runtime.deciding.quality import Quality, too_small
 from edgeface.runtime.deciding.tracker import Track, Tracker, TrackerSettings
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
 from edgeface.runtime.detection.detector import Detector
 from edgeface.runtime.gallery.comparison import People
 from edgeface.runtime.liveness.liveness import LOOK_EVERY_S, LivenessCheck
 from edgeface.runtime.timing import Laps
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +47,8 @@ class FaceEmbedder(Protocol):
 class Templates(Protocol):
     """Where the people come from; `edgeface.runtime.gallery.gallery.Gallery` is one."""
 
-    def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        """Return T names, one a template, and the (T, D) float32 matrix with rows of unit length."""
+    def templates(self, scoring: Scoring = COSINE) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        """Return T names, one a template, and the (T, D + `extra`) float32 matrix that `scoring.templates` makes."""
         ...
 
     def changed(self) -> bool:
@@ -62,12 +64,13 @@ class FramePipeline:
         embedder: embeds them, all that need it in a frame at once.
         gallery: who is known.
         decision: when somebody counts as recognised.
-        quality: what a face needs to be embedded.
+        gate: says which faces are good enough to be embedded.
         tracker: when two boxes are the same face.
         limit: says which threshold the gallery needs as it is now, instead of that in `decision`; asked again whenever
             the gallery changes.
         attention: how many faces are looked at.
         liveness: whether those who are recognised are alive; None does not ask.
+        scoring: how a face is compared with a template.
 
     Raises:
         GalleryError: the gallery cannot be read, or there are people in it and nobody has the claimed name.
@@ -80,11 +83,12 @@ class FramePipeline:
         embedder: FaceEmbedder,
         gallery: Templates,
         decision: DecisionSettings,
-        quality: QualitySettings | None = None,
+        gate: Gate | None = None,
         tracker: TrackerSettings | None = None,
         limit: Limit | None = None,
         attention: AttentionSettings | None = None,
         liveness: LivenessCheck | None = None,
+        scoring: Scoring = COSINE,
     ) -> None:
         self.faces = 0
         """Faces found so far, summed over the frames."""
@@ -95,11 +99,11 @@ class FramePipeline:
         self._detector = detector
         self._embedder = embedder
         self._gallery = gallery
-        self._quality = quality or QualitySettings()
         self._claim = decision.claim
         self._tracker = Tracker(tracker)
         self._attention = Attention(attention or AttentionSettings())
         self._liveness = liveness
+        self._gate = gate or OPEN
         settings = getattr(detector, "settings", None)
         self._sure_score = settings.min_score if isinstance(settings, DetectorSettings) else 0.0
         self._limit = limit
@@ -109,7 +113,8 @@ class FramePipeline:
         self._shots: dict[int, Shot] = {}
         self._answers: list[Answer] = []
         self._is_outdated = False
-        self._people = People(*gallery.templates())
+        self._scoring = scoring
+        self._people = self._load()
         # Before anybody is enrolled, whoever is claimed may still come; among others, it is a slip.
         if self._claim is not None and self._people.names and self._claim not in self._people.names:
             known = ", ".join(self._people.names[:10])
@@ -117,7 +122,9 @@ class FramePipeline:
                 f"nobody called {self._claim!r} is in the gallery to be claimed, it has: {known}; "
                 f"enrol {self._claim!r}, or claim one of these"
             )
-        self._judge = Judge(self._limited(decision), None if liveness is None else liveness.gate)
+        self._judge = Judge(
+            self._limited(replace(decision, scoring=scoring.kind)), None if liveness is None else liveness.gate
+        )
         if self.limit is None:
             self._warn_of_false_matches(decision)
 
@@ -175,7 +182,7 @@ class FramePipeline:
         """
         if self._is_outdated or self._gallery.changed():
             self._is_outdated = True  # until all of this has worked: neither the old people nor the old threshold hold
-            people = People(*self._gallery.templates())
+            people = self._load()
             self._judge.reset(self._limited(self._judge.settings))
             self._people, self._is_outdated = people, False
             logger.info("the gallery changed: %d people", len(self._people.names))
@@ -193,6 +200,10 @@ class FramePipeline:
         """End all tracks; their last answers wait for `drain`."""
         for track in self._tracker.end():
             self._lose(track)
+
+    def _load(self) -> People:
+        names, matrix = self._gallery.templates(self._scoring)
+        return People(names, matrix, scoring=self._scoring)
 
     def _follow(self, found: Detections, time_s: float) -> tuple[Detections, tuple[Track, ...]]:
         self.take_up_changes()
@@ -220,7 +231,7 @@ class FramePipeline:
             is_due = self._judge.wants_embedding(track.id, time_s, every_s)
             if not is_due and not self._attention.improved(track.id, value):
                 continue
-            if reason := too_small(found.boxes[row], self._quality):
+            if reason := too_small(found.boxes[row], self._gate.compare):
                 self._judge.refuse(track.id, reason, time_s)
                 continue
             rows.append(row)
@@ -231,13 +242,12 @@ class FramePipeline:
         self, frame: Frame, found: Detections, tracks: Sequence[Track], wanted: Sequence[int], laps: Laps
     ) -> None:
         """Align, check, embed, compare and decide for the rows in `wanted`."""
+        faces = dict(self._aligned(frame.image, found, wanted, tracks, frame.time_s))
+        measured = self._gate.measure(list(faces.values()), found.boxes[list(faces)], found.landmarks[list(faces)])
         crops: list[Image] = []
         rows: list[int] = []
-        for row in wanted:
-            crop, reason = self._crop(frame.image, found, row, tracks[row].id)
-            if crop is None:
-                self._judge.refuse(tracks[row].id, reason, frame.time_s)
-            else:
+        for (row, crop), quality in zip(faces.items(), measured, strict=True):
+            if self._is_fit(crop, quality, tracks[row].id, frame.time_s):
                 crops.append(crop)
                 rows.append(row)
         laps.mark("align")
@@ -252,20 +262,28 @@ class FramePipeline:
         self._tell(self._judge.look_at(looks, frame.time_s), tracks)
         laps.mark("decide")
 
-    def _crop(self, image: Image, found: Detections, row: int, track_id: int) -> tuple[Image | None, str]:
-        """Return the aligned face if it is worth embedding, else the reason."""
-        box, landmarks = found.boxes[row], found.landmarks[row]
-        try:
-            crop = align(image, landmarks)
-        except ImageError as error:
-            return None, str(error)
-        quality = self._qualities[track_id] = measure(crop, box, landmarks)
-        if reason := problem(quality, self._quality):
-            return None, reason
+    def _aligned(
+        self, image: Image, found: Detections, wanted: Sequence[int], tracks: Sequence[Track], time_s: float
+    ) -> Iterator[tuple[int, Image]]:
+        """Yield the rows that can be aligned, each with its face."""
+        for row in wanted:
+            try:
+                crop = align(image, found.landmarks[row])
+            except ImageError as error:
+                self._judge.refuse(tracks[row].id, str(error), time_s)
+            else:
+                yield row, crop
+
+    def _is_fit(self, crop: Image, quality: Quality, track_id: int, time_s: float) -> bool:
+        """Tell whether an aligned face is good enough to be embedded, and remember the best of its track."""
+        self._qualities[track_id] = quality
+        if reason := self._gate.refuses(quality):
+            self._judge.refuse(track_id, reason, time_s)
+            return False
         best = self._shots.get(track_id)
         if best is None or quality.score > best.quality.score:
             self._shots[track_id] = Shot(quality, crop)
-        return crop, ""
+        return True
 
     def _check_liveness(
         self, liveness: LivenessCheck, frame: Frame, found: Detections, tracks: Sequence[Track]

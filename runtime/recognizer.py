@@ -4,21 +4,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeface.errors import BundleError, NoFaceError
-from edgeface.faces import align
+from edgeface.errors import BundleError
 from edgeface.runtime.bundle import Bundle, open_bundle
+from edgeface.runtime.deciding.gate import OPEN, Gate, bundle_gate
 from edgeface.runtime.deciding.limits import Limits, OperatingThreshold, bundle_limits
-from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.detection.detector import Detector, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
+from edgeface.runtime.portrait import Portrait, take_portrait
 from edgeface.runtime.providers.choice import ProviderLike
 from edgeface.runtime.providers.session import Announce
 from edgeface.runtime.signature import refuse_loose
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Recognizer:
         precision: of the embedder.
         limits: thresholds for faces that it embedded.
         name: of the bundle.
+        gate: says which faces are good enough.
+        scoring: how two faces are compared.
     """
 
     detector: Detector
@@ -40,6 +42,8 @@ class Recognizer:
     precision: str
     limits: Limits
     name: str
+    gate: Gate = OPEN
+    scoring: Scoring = COSINE
 
     @property
     def threshold(self) -> OperatingThreshold:
@@ -50,48 +54,22 @@ class Recognizer:
         """
         return self.limits.search({self.precision: 1})
 
-    def embed_one(self, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> npt.NDArray[np.float32]:
-        """Embed the face in a picture.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            name: what to call the picture in an error.
-            largest: with several faces, take the largest.
-
-        Returns:
-            (D,) float32 of unit length.
+    def take(self, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> Portrait:
+        """Find the one face of a picture, (H, W, 3) uint8 RGB; see `edgeface.runtime.portrait.take_portrait`.
 
         Raises:
             NoFaceError: there is no face, or several and not `largest`.
         """
-        found = one_face(self.detector.detect(image), image, name, largest=largest)
-        return self.embed_face(align(image, found.landmarks[0]))
+        return take_portrait(image, self.detector, self.gate, name, largest=largest)
+
+    def embed_one(self, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> npt.NDArray[np.float32]:
+        """Embed the face of a picture, however good it is; as `take`. Returns (D,) float32 of unit length."""
+        return self.embed_face(self.take(image, name, largest=largest).face)
 
     def embed_face(self, face: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed an aligned face, (112, 112, 3) uint8 RGB; returns (D,) float32 of unit length."""
         embedding: npt.NDArray[np.float32] = self.embedder.embed(face[None])[0]
         return embedding
-
-
-BYSTANDER_RATIO: Final = 1 / 3
-"""In a portrait, a face narrower than this share of the largest does not count: it is far behind, or is none."""
-
-
-def one_face(found: Detections, image: npt.NDArray[np.uint8], name: str, *, largest: bool = False) -> Detections:
-    """Return the one face that was found in a picture; those much smaller than the largest do not count.
-
-    Raises:
-        NoFaceError: there is no face, or several and not `largest`.
-    """
-    height, width = image.shape[:2]
-    if not len(found):
-        raise NoFaceError(f"no face found in {name} ({width} x {height} pixels); use a sharp picture of a whole face")
-    widths = found.boxes[:, 2]
-    count = int((widths >= BYSTANDER_RATIO * widths.max()).sum())
-    if count > 1 and not largest:
-        raise NoFaceError(f"{count} faces found in {name}; crop it to one, or take the largest with --largest")
-    biggest = int(np.argmax(widths))
-    return found.select(slice(biggest, biggest + 1))
 
 
 def open_recognizer(
@@ -121,7 +99,7 @@ def open_recognizer(
         fmr: false match rate of one comparison to take the threshold of, however many there are.
         fpir: how often a search for a stranger may find somebody, whatever the size of the gallery; by default as
             often as one comparison at the bundle's strictest threshold.
-        threshold: cosine to use instead, in [-1, 1].
+        threshold: score to use instead, in [-1, 1]; a cosine, or a normalised score if the bundle has a cohort.
         detector: ONNX file to use instead of the bundle's detector.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
@@ -159,6 +137,8 @@ def open_recognizer(
         precision=chosen,
         limits=limits,
         name=opened.manifest.name,
+        gate=bundle_gate(opened, provider=provider, threads=threads, announce=announce),
+        scoring=opened.scoring(),
     )
 
 

@@ -28,7 +28,7 @@ class Summary:
         sinks: how far each sink of events has come.
         camera_losses: how often the source was lost.
         skipped_frames: damaged frames that were left out.
-        threshold: cosine that faces were held against at the end.
+        threshold: score that faces were held against at the end.
         fmr: false match rate of one comparison at that threshold, if known.
         stage_ms: percentiles by stage, over the frames in which the stage ran. `read` is the wait for a frame and not
             part of `total`.

@@ -72,7 +72,8 @@ def _prepare(options: argparse.Namespace, folder: Path) -> None:
     from edgeface.data.synthetic import Stream, Visit, nth_identity
     from edgeface.faces import align
     from edgeface.runtime.gallery.gallery import Gallery
-    from edgeface.runtime.recognizer import one_face, open_recognizer
+    from edgeface.runtime.portrait import one_face
+    from edgeface.runtime.recognizer import open_recognizer
 
     recognizer = open_recognizer(
         options.bundle, precision=options.precision, provider="cpu", detector=Path(options.detector)
@@ -124,11 +125,13 @@ def _ours(options: argparse.Namespace) -> dict[str, object]:
     )
     with Gallery(options.folder / "people.db") as people:
         limit = recognizer.limits.search(people.precisions(None))
-        settings = RunSettings(DecisionSettings(limit.cosine, limit.fmr))
+        settings = RunSettings(DecisionSettings(limit.cosine, limit.fmr), recognizer.gate)
         events = ListSink()
         source = FrameSequence(_frames(options), fps=30.0)
         cpu_s = time.process_time()
-        summary = run(source, recognizer.detector, recognizer.embedder, people, settings, [events])
+        summary = run(
+            source, recognizer.detector, recognizer.embedder, people, settings, [events], scoring=recognizer.scoring
+        )
         cpu_s = time.process_time() - cpu_s
     if summary.error is not None:
         raise summary.error

@@ -212,9 +212,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         LiveSource("soak camera", device.open, settings, rng=random.Random(options.seed)) as source,
         Gallery(path, world.space, world.dimension, timeout_s=30.0, key=key) as gallery,
     ):
-        run_settings = RunSettings(
-            world.decision, world.quality, TRACKER, max_frames=options.frames, max_age_s=MAX_AGE_S
-        )
+        run_settings = RunSettings(world.decision, world.gate, TRACKER, max_frames=options.frames, max_age_s=MAX_AGE_S)
         summary = run(source, conductor, world.embedder, gallery, run_settings, outputs.sinks)
     seconds = time.monotonic() - started_s
     writers.wait()

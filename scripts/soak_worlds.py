@@ -11,6 +11,7 @@ from edgeface.data.synthetic import Stream, demo_plan, nth_identity, render_face
 from edgeface.data.synthetic.nuisance import sample_nuisance
 from edgeface.faces import TEMPLATE
 from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.quality import QualitySettings
 from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.detection.detector import Detector
@@ -18,7 +19,8 @@ from edgeface.runtime.enrolling.enrolment import enroll, portrait
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.pipeline import FaceEmbedder
-from edgeface.runtime.recognizer import one_face, open_recognizer
+from edgeface.runtime.portrait import one_face
+from edgeface.runtime.recognizer import open_recognizer
 
 Image = npt.NDArray[np.uint8]
 
@@ -38,7 +40,7 @@ class World:
     dimension: int
     people: frozenset[str]
     decision: DecisionSettings
-    quality: QualitySettings
+    gate: Gate
 
     def probe(self) -> npt.NDArray[np.float32]:
         """Return the (1, D) embedding of a face that is always the same."""
@@ -61,9 +63,9 @@ def patches(gallery: Path, key: GalleryKey | None, seed: int) -> World:
     with Gallery(gallery, "soak", _DIMENSION, create=True, key=key) as opened:
         for name in people:
             opened.add(name, _axis(_SHADES[name]))
-    quality = QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255)
+    gate = Gate(compare=QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255))
     eye = _Patches()
-    return World(pictures, eye, eye, "soak", _DIMENSION, people, DecisionSettings(threshold=0.7), quality)
+    return World(pictures, eye, eye, "soak", _DIMENSION, people, DecisionSettings(threshold=0.7), gate)
 
 
 def drawn(gallery: Path, key: GalleryKey | None, bundle: Path, seed: int) -> World:
@@ -99,7 +101,7 @@ def drawn(gallery: Path, key: GalleryKey | None, bundle: Path, seed: int) -> Wor
         embedder.dimension,
         frozenset(known),
         decision,
-        QualitySettings(),
+        OPEN,
     )
 
 

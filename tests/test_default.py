@@ -11,7 +11,6 @@ from edgeface.data import open_faces, read_lfw_pairs
 from edgeface.errors import BundleError
 from edgeface.evaluation.models import open_model
 from edgeface.images import write_image
-from edgeface.metrics import cosine_scores
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, SHIPPED, open_bundle
 from edgeface.runtime.recognizer import open_recognizer
 from tests.test_cli import fails, run
@@ -43,6 +42,7 @@ def test_it_is_whole_and_says_where_it_comes_from():
     assert manifest.embedder.dimension == 96 and set(manifest.precisions) == {"int8"}
     assert {threshold.asked_fmr for threshold in manifest.thresholds} == {1e-2, 1e-3}
     assert all(threshold.fmr == threshold.asked_fmr for threshold in manifest.thresholds)
+    assert manifest.scoring == "normalised" and manifest.lacks == ()
     card = bundle.read("MODEL_CARD.md").decode()
     for said in ("Davis King", "CC0-1.0", "7485 people", "128 x 96 numbers", "research use", "where it fails"):
         assert said in card
@@ -60,7 +60,7 @@ def test_it_is_small_and_shares_its_detector():
 def test_how_it_was_made_is_told_for_these_bytes():
     told = (FOLDER.parent / "DEFAULT.md").read_text()
     files = open_bundle("default").manifest.files
-    for name in ("embedder.int8.onnx", "scores.json", "detector.onnx"):
+    for name in ("embedder.int8.onnx", "scores.json", "cohort.bin", "detector.onnx"):
         assert files[name].sha256 in told, name
 
 
@@ -70,15 +70,17 @@ def test_the_small_one_is_whole_small_and_says_what_it_is():
     assert bundle.unlisted() == () and bundle.detector() == BUILT_IN_DETECTOR.read_bytes()
     folder = SHIPPED["default-edge"]
     assert "detector.onnx" not in {file.name for file in folder.iterdir()}
-    assert (folder / "embedder.int8.onnx").stat().st_size < 1_600_000
+    assert (folder / "embedder.int8.onnx").stat().st_size < 1_600_000 and bundle.manifest.scoring == "normalised"
     assert {threshold.asked_fmr for threshold in bundle.manifest.thresholds} == {1e-2, 1e-3}
     assert "non-commercial" in bundle.read("MODEL_CARD.md").decode()
     told = (folder.parent / "DEFAULT-EDGE-TRAINING.md").read_text()
-    assert all(bundle.manifest.files[name].sha256 in told for name in ("embedder.int8.onnx", "scores.json"))
+    assert all(
+        bundle.manifest.files[name].sha256 in told for name in ("embedder.int8.onnx", "scores.json", "cohort.bin")
+    )
 
 
 def test_every_command_that_takes_a_bundle_knows_the_word(tmp_path):
-    assert "default is whole: 6 files" in run("bundle", "verify", "default").stdout
+    assert "default is whole: 7 files" in run("bundle", "verify", "default").stdout
     assert json.loads(run("doctor", "--bundle", "default", "--json").stdout)["bundle"]["ok"] is True
     assert open_model(Path("default")).space == open_bundle("default").manifest.space
     packed = run("bundle", "pack", "default", tmp_path / "d.zip")
@@ -96,7 +98,8 @@ def test_a_person_is_the_same_in_another_light_and_mirrored(photograph, tmp_path
     assert facts["score"] > facts["threshold"] + 0.1
     recognizer = open_recognizer("default", provider="cpu")
     noise = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
-    assert recognizer.embed_one(photograph, "a") @ recognizer.embed_face(noise) < recognizer.threshold.cosine
+    one, other = recognizer.embed_one(photograph, "a"), recognizer.embed_face(noise)
+    assert recognizer.scoring.pairs(one[None], other[None])[0] < recognizer.threshold.cosine
 
 
 @pytest.mark.parametrize(("name", "least"), [("default", 0.97), ("default-edge", 0.85)])
@@ -107,11 +110,11 @@ def test_people_of_lfw_are_told_apart(shared, name, least):
     assert pairs.same[chosen].sum() == 100
     model, threshold = open_model(Path(name)), open_bundle(name).manifest.threshold_for("int8", 1e-2)
     one, two = (model.embedder.embed(faces.read_many(side[chosen])) for side in (pairs.first, pairs.second))
-    right = (cosine_scores(one, two) >= threshold.cosine) == pairs.same[chosen]
+    right = (model.scoring.pairs(one, two) >= threshold.cosine) == pairs.same[chosen]
     assert right.mean() >= least
 
 
-@pytest.mark.parametrize("name", ["embedder.int8.onnx", "detector.onnx", "scores.json", "MODEL_CARD.md"])
+@pytest.mark.parametrize("name", ["embedder.int8.onnx", "detector.onnx", "scores.json", "cohort.bin", "MODEL_CARD.md"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -130,7 +133,7 @@ def test_damage_names_the_file_and_says_install_again(installed, name, damage, m
 def test_a_manifest_that_cannot_be_used(installed):
     manifest = installed / "default" / "manifest.json"
     whole = manifest.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", whole.replace(b'"schema_version": 1', b'"schema_version": 9')):
+    for content in (whole[: len(whole) // 2], b"", whole.replace(b'"schema_version": 2', b'"schema_version": 9')):
         manifest.write_bytes(content)
         with pytest.raises(BundleError, match=r"manifest\.json .*install edgeface again") as caught:
             open_bundle("default")

@@ -114,7 +114,7 @@ def test_pictures_are_apart_in_time_and_differ():
 
 
 def test_somebody_else_who_steps_in_is_refused():
-    coach = Coach(CoachSettings(angles=1, min_cosine=0.3))
+    coach = Coach(CoachSettings(angles=1, min_score=0.3))
     shoot(coach, 0, view(), axis(0))
     assert (
         shoot(coach, 1, view(), axis(1, 0.2)).fault

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from edgeface.errors import ConfigError
 from edgeface.runtime.deciding.decision import DecisionSettings, decide
+from edgeface.runtime.deciding.evidence import Evidence
 from edgeface.runtime.deciding.quality import Quality
+from edgeface.runtime.deciding.sequential import limits, weigh
 from edgeface.runtime.deciding.tracker import Track
 from edgeface.runtime.events import Event, FanOut, ListSink, SinkState, decision_event
 from edgeface.runtime.gallery.comparison import Comparison
@@ -88,7 +90,30 @@ def test_an_event_has_exactly_the_documented_fields():
         "latency_ms": {"detect": 4.0, "total": 9.123},
         "why": None,
         "snapshot": "a.jpg",
+        "scoring": "cosine",
+        "rule": "votes",
+        "votes_needed": 3,
+        "evidence": None,
+        "evidence_needed": None,
     }
+
+
+def test_an_event_tells_what_was_compared_with_what():
+    """With llr a score above the threshold may well belong to nobody: what counts is the sum of the evidence."""
+    scale = Evidence(np.array([-1.0, 0.5, 0.6, 1.0]), np.array([-4.0, 0.0, 1.0, 4.0]))
+    settings = DecisionSettings(
+        0.4, fmr=1e-4, window=1, votes=1, hold=1, rule="llr", evidence=scale, scoring="normalised"
+    )
+    decision = weigh([Comparison(Match("al", 0.754))], settings)
+    track = Track(2, np.array([10, 20, 30, 40], np.float32), 0.0, 1.0)
+    told = json.loads(
+        decision_event("unknown", decision, time=TIME, frame=7, track=track, quality=None, latency_ms={}).to_json()
+    )
+    assert decision.state == "unknown" and told["score"] > told["threshold"]
+    assert (told["rule"], told["scoring"]) == ("llr", "normalised")
+    assert told["evidence"] == pytest.approx(scale.ratio(0.754), abs=1e-6)
+    assert told["evidence"] < told["evidence_needed"] == pytest.approx(limits(settings)[1], abs=1e-6)
+    assert f"{told['evidence']:.1f}, need {told['evidence_needed']:.1f}" in told["why"]
 
 
 def test_no_two_events_have_the_same_id():

@@ -8,12 +8,13 @@ from edgeface.faces import TEMPLATE
 from edgeface.runtime.cameras.frames import Frame
 from edgeface.runtime.deciding.attention import AttentionSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.gate import Gate
 from edgeface.runtime.deciding.quality import QualitySettings
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
 from edgeface.runtime.pipeline import FramePipeline
 from edgeface.runtime.timing import Laps
 
-ANY = QualitySettings(min_size_px=10, min_sharpness=0, min_brightness=0, max_brightness=255)
+ANY = Gate(compare=QualitySettings(min_size_px=10, min_sharpness=0, min_brightness=0, max_brightness=255))
 DECISION = DecisionSettings(threshold=0.5)
 
 

@@ -169,7 +169,7 @@ def test_the_connection_is_as_safe_as_it_is_meant_to_be(path: Path) -> None:
         "foreign_keys": 1,
         "secure_delete": 1,
         "temp_store": 2,  # MEMORY
-        "user_version": 4,
+        "user_version": gallery_schema.SCHEMA_VERSION,
     }
 
 
@@ -421,15 +421,17 @@ def set_version(path: Path, version: int) -> None:
 
 def test_a_newer_schema_asks_for_a_newer_program(path: Path) -> None:
     make(path).close()
-    set_version(path, 5)
-    with pytest.raises(GalleryError, match="has schema version 5, this edgeface uses 4; update edgeface"):
+    newer = gallery_schema.SCHEMA_VERSION + 1
+    set_version(path, newer)
+    with pytest.raises(GalleryError, match=f"has schema version {newer}, this edgeface uses {newer - 1}; update"):
         Gallery(path, SPACE, DIMENSION)
 
 
 def test_an_older_schema_is_migrated_step_by_step_or_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with make(path) as gallery:
         gallery.add("Al", unit(0))
-    monkeypatch.setattr(gallery_file, "SCHEMA_VERSION", 6)
+    now = gallery_schema.SCHEMA_VERSION
+    monkeypatch.setattr(gallery_file, "SCHEMA_VERSION", now + 2)
 
     def add_note(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE people ADD COLUMN note TEXT")
@@ -438,18 +440,20 @@ def test_an_older_schema_is_migrated_step_by_step_or_refused(path: Path, monkeyp
         connection.execute("UPDATE people SET note = 'half way'")
         raise GalleryError("stopped")
 
-    monkeypatch.setitem(gallery_schema.MIGRATIONS, 4, add_note)
-    with pytest.raises(GalleryError, match="schema version 4, this edgeface uses 6 and cannot convert it"):
+    monkeypatch.setitem(gallery_schema.MIGRATIONS, now, add_note)
+    with pytest.raises(GalleryError, match=f"version {now}, this edgeface uses {now + 2} and cannot convert it"):
         Gallery(path, SPACE, DIMENSION)
-    monkeypatch.setitem(gallery_schema.MIGRATIONS, 5, fail)
+    monkeypatch.setitem(gallery_schema.MIGRATIONS, now + 1, fail)
     with pytest.raises(GalleryError, match="stopped"):
         Gallery(path, SPACE, DIMENSION)
     monkeypatch.setitem(
-        gallery_schema.MIGRATIONS, 5, lambda connection: connection.execute("UPDATE people SET note = 'new'") and None
+        gallery_schema.MIGRATIONS,
+        now + 1,
+        lambda connection: connection.execute("UPDATE people SET note = 'new'") and None,
     )
     with Gallery(path, SPACE, DIMENSION) as gallery:  # the first step was undone, or it would fail now
         assert gallery._file.query("SELECT name, note FROM people") == [("Al", "new")]
-        assert gallery._file.query("PRAGMA user_version") == [(6,)]
+        assert gallery._file.query("PRAGMA user_version") == [(now + 2,)]
         assert gallery.templates()[0] == ("Al",)
 
 
@@ -487,7 +491,7 @@ def test_a_gallery_of_version_1_keeps_its_templates_whose_precision_is_not_known
     with Gallery(path, SPACE, DIMENSION) as gallery:
         gallery.enroll("Al", [Template(unit(1), precision="int8")])
         assert gallery.precisions("Al") == {None: 1, "int8": 1}
-        assert gallery._file.query("PRAGMA user_version") == [(4,)]
+        assert gallery._file.query("PRAGMA user_version") == [(gallery_schema.SCHEMA_VERSION,)]
 
 
 # --- several programs, and sudden death

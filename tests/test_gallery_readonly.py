@@ -121,6 +121,8 @@ def test_an_older_gallery_is_read_as_it_is(
         connection.execute("DELETE FROM meta WHERE key NOT IN ('space', 'dimension')")
         for column in ("uid", "lookup"):
             connection.execute(f"ALTER TABLE people DROP COLUMN {column}")
+        for column in ("cohort", "cohort_mean"):
+            connection.execute(f"ALTER TABLE templates DROP COLUMN {column}")
         if version == 1:
             connection.execute("ALTER TABLE templates DROP COLUMN precision")
         connection.execute(f"PRAGMA user_version = {version}")

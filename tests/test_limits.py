@@ -252,7 +252,7 @@ class GrowingGallery:
     def __init__(self, counts):
         self.counts, self.asked = counts, 0
 
-    def templates(self):
+    def templates(self, scoring=None):
         return ("alice",), np.eye(16, dtype=np.float32)[4:5]
 
     def changed(self):

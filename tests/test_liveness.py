@@ -16,6 +16,7 @@ from edgeface.images import write_image
 from edgeface.intervals import wilson
 from edgeface.runtime.cameras.frames import FrameSequence
 from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.gate import Gate
 from edgeface.runtime.deciding.quality import QualitySettings
 from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.events import ListSink
@@ -25,7 +26,7 @@ from edgeface.runtime.liveness.liveness import LivenessCheck, LivenessSettings
 from edgeface.runtime.liveness.spoofing import SpoofContract, open_spoof_detector, spoof_crop
 from edgeface.runtime.loop import RunSettings, run
 
-ANY_FACE = QualitySettings(min_size_px=20, min_sharpness=0, min_brightness=0, max_brightness=255)
+ANY_FACE = Gate(compare=QualitySettings(min_size_px=20, min_sharpness=0, min_brightness=0, max_brightness=255))
 SETTINGS = RunSettings(DecisionSettings(threshold=0.5), ANY_FACE)
 
 
@@ -53,7 +54,7 @@ class Person:
 
 
 class Alice:
-    def templates(self):
+    def templates(self, scoring=None):
         return ("alice",), np.eye(4, dtype=np.float32)[:1]
 
     def changed(self):

@@ -19,6 +19,7 @@ from edgeface.runtime.cameras.frames import FrameSequence
 from edgeface.runtime.cameras.live import LiveSource
 from edgeface.runtime.cameras.live_settings import LiveSettings
 from edgeface.runtime.deciding.decision import DecisionSettings
+from edgeface.runtime.deciding.gate import Gate
 from edgeface.runtime.deciding.quality import QualitySettings
 from edgeface.runtime.deciding.tracker import TrackerSettings
 from edgeface.runtime.detection.detector import Detections
@@ -32,7 +33,7 @@ DIMENSION = 16
 ALICE, BOB, STRANGER = 40, 90, 140
 """A face in the fake world is a flat patch; its grey value says whose it is."""
 
-ANY_FACE = QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255)
+ANY_FACE = Gate(compare=QualitySettings(min_size_px=40, min_sharpness=0, min_brightness=0, max_brightness=255))
 DECISION = DecisionSettings(threshold=0.5)
 SETTINGS = RunSettings(DECISION, ANY_FACE)
 
@@ -85,7 +86,7 @@ class People:
         self.news = True
         self.changed: Any = lambda: self.news
 
-    def templates(self):
+    def templates(self, scoring=None):
         self.news = False
         rows = [person(grey) for grey in self.people.values()]
         return tuple(self.people), np.array(rows, np.float32).reshape(-1, DIMENSION)
@@ -286,7 +287,7 @@ def test_an_age_that_cannot_be_is_refused(age_s):
 )
 def test_a_face_that_is_not_good_enough_is_never_embedded_and_its_end_says_why(settings, size, why):
     world = World(still((100, ALICE, size)))
-    events, summary = play(world, None, RunSettings(DECISION, settings))
+    events, summary = play(world, None, RunSettings(DECISION, Gate(compare=settings)))
 
     assert names(events) == [("lost", 1, None)]
     assert str(events[0].why).startswith(why)
@@ -789,7 +790,7 @@ def test_while_a_camera_is_away_stop_is_obeyed_and_the_gallery_is_looked_after()
             stop.set()
         return bench.clock() > 1030 and len(gallery.people) != len(taken)
 
-    def templates():
+    def templates(scoring):
         taken[:] = gallery.people
         return People.templates(gallery)
 

@@ -9,6 +9,7 @@ import pytest
 from edgeface.images import read_image, write_image
 from edgeface.runtime.photographs import changed_copy, original_boxes, try_photographs
 from edgeface.runtime.recognizer import open_recognizer
+from edgeface.scoring import COSINE
 from tests.test_cli import fails, run
 
 
@@ -59,7 +60,9 @@ def test_who_is_too_far_is_unknown_and_a_blind_embedder_mistakes(recognizer, fol
         def embed(self, faces):
             return np.ones((len(faces), 1), np.float32)
 
-    blind = try_photographs(replace(recognizer, embedder=Blind()), tmp_path / "twins", tmp_path / "out")[0]
+    blind = try_photographs(
+        replace(recognizer, embedder=Blind(), scoring=COSINE), tmp_path / "twins", tmp_path / "out"
+    )[0]
     assert (blind.known, blind.mistaken) == (1, 1)
 
 

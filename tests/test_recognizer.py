@@ -6,7 +6,7 @@ import pytest
 from edgeface.errors import NoFaceError
 from edgeface.faces import TEMPLATE
 from edgeface.runtime.detection.detector import Detections
-from edgeface.runtime.recognizer import one_face
+from edgeface.runtime.portrait import one_face
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 

@@ -13,6 +13,7 @@ from edgeface.commands import options as opt
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from edgeface.manifest import Manifest
     from edgeface.runtime.bundle import Bundle
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle folder or zip, or 'default'.")]
@@ -93,12 +94,14 @@ def bundle_verify_command(
 def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False) -> None:
     """Say what a bundle is: files, precisions, scores, thresholds, licences, who signed it. Opens no network."""
     from edgeface.runtime.bundle import open_bundle
+    from edgeface.scoring import WORDS
 
     opened = open_bundle(bundle)
     if as_json:
         facts: dict[str, Any] = opened.manifest.model_dump(mode="json")
         console.print_json(
             {"bundle": str(bundle), "signed_by": opened.signed_by, "unlisted": opened.unlisted(), "manifest": facts}
+            | {"lacks": opened.manifest.lacks}
         )
         return
     manifest = opened.manifest
@@ -108,6 +111,8 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
             ["signature", _signed(opened)],
             ["embedding space", f"{manifest.space[:12]}, {manifest.embedder.dimension} numbers"],
             ["detector", manifest.detector.format if manifest.detector else "none"],
+            ["quality network", _gate(manifest)],
+            ["cohort", manifest.cohort.source if manifest.cohort else "none: scores are plain cosines"],
             ["calibration", _calibration(opened)],
             ["threshold data", _threshold_data(opened)],
             ["opset, IR version", f"{manifest.opset}, {manifest.ir_version}"],
@@ -127,8 +132,10 @@ def bundle_inspect_command(bundle: BundleArgument, *, as_json: opt.Json = False)
     typer.echo()
     if manifest.thresholds:
         thresholds = [[t.pair, f"{t.fmr:g}", f"{t.cosine:.4f}", str(t.pairs)] for t in manifest.thresholds]
-        console.table(thresholds, ["threshold for", "false match rate", "cosine", "pairs"])
+        console.table(thresholds, ["threshold for", "false match rate", WORDS[manifest.scoring], "pairs"])
         typer.echo()
+    for text in manifest.lacks:
+        typer.echo(f"note: {text}")
     files = [[name, f"{entry.bytes}", entry.sha256] for name, entry in manifest.files.items()]
     console.table(files, ["file", "bytes", "SHA-256"])
 
@@ -234,6 +241,13 @@ def _private_key(path: Path) -> "Ed25519PrivateKey":
     from edgeface.runtime.signing import is_encrypted, read_private_key
 
     return read_private_key(path, _passphrase(confirm=False) if is_encrypted(path) else None)
+
+
+def _gate(manifest: "Manifest") -> str:
+    """Say what the gate of a bundle asks for."""
+    if (entry := manifest.quality) is None:
+        return "none: covered, turned and cut faces are not told apart"
+    return f"fitness {entry.min_fitness:.2f} to be compared, {entry.enrol_fitness:.2f} to become a template"
 
 
 def _passphrase(*, confirm: bool) -> str:

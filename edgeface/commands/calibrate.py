@@ -42,6 +42,10 @@ def calibrate_command(
     without: Annotated[
         list[str] | None, typer.Option(help="Leave this person out, as one who has another name too; repeatable.")
     ] = None,
+    cohort: opt.CohortFaces = None,
+    cohort_split: opt.CohortSplit = None,
+    no_cohort: opt.NoCohort = False,
+    seed: Annotated[int, typer.Option(min=0, help="For drawing the cohort and what is done to its faces.")] = 0,
     largest: Annotated[bool, typer.Option(help="With several faces in a photograph, take the largest.")] = False,
     detector: opt.DetectorPath = None,
     provider: opt.Provider = "auto",
@@ -55,24 +59,33 @@ def calibrate_command(
     Every picture is compared with every other, in each pair of precisions. A false match rate needs 3 / rate pairs of
     people: 25 people for 1e-2, 78 for 1e-3.
 
+    With --cohort the bundle gets a cohort: from then on its scores are relative to strangers, and drift less with
+    light, blur and covered faces. A cohort that it has stays, unless --no-cohort takes it out.
+
     Examples:
 
       edgeface calibrate my.bundle --data colleagues/ --fmr 1e-2 --out ours.bundle
 
       edgeface calibrate my.bundle --data colleagues/ --in-place --json
+
+      edgeface calibrate old.bundle --data colleagues/ --cohort faces/ --out new.bundle
     """
     from edgeface.data import open_faces
     from edgeface.errors import ConfigError
     from edgeface.export.people import gather_people
     from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
+    from edgeface.export.strangers import draw_strangers, make_cohort
     from edgeface.files import readable_name
     from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.deciding.gate import bundle_gate
+    from edgeface.runtime.detection.detector import Detector
     from edgeface.runtime.embedder import bundle_embedder
     from edgeface.runtime.recognizer import bundle_detector
     from edgeface.runtime.signature import refuse_loose
 
     if (out is None) != in_place:
         raise ConfigError("give a new bundle with --out PATH, or replace this one with --in-place")
+    opt.check_cohort(cohort, cohort_split, no_cohort=no_cohort)
     if detector is not None:
         refuse_loose(detector, require_key or ())
     opened = open_bundle(bundle, require_keys=require_key or ())
@@ -80,10 +93,15 @@ def calibrate_command(
     label = readable_name(name or Path(data).name)
     faces = open_faces(data, split=split)
     check_people(len(faces.identities) - len(set(without or ())), rates, label)
+
+    def finder() -> Detector:
+        return bundle_detector(opened, detector, provider=provider, threads=threads)
+
     with console.progress("reading pictures", quiet or as_json) as advance:
         people = gather_people(
             faces,
-            lambda: bundle_detector(opened, detector, provider=provider, threads=threads),
+            finder,
+            bundle_gate(opened, provider=provider, threads=threads),
             largest=largest,
             each=each,
             check_crops=check_crops,
@@ -94,7 +112,23 @@ def calibrate_command(
         precision: bundle_embedder(opened, precision=precision, provider=provider, threads=threads)[0]
         for precision in opened.manifest.precisions
     }
-    result = recalibrate(opened, embedders, people, label, rates, lambda text: console.say(text, quiet or as_json))
+
+    def step(text: str) -> None:
+        console.say(text, quiet or as_json)
+
+    strangers = None
+    if cohort is not None:
+        manifest = opened.manifest
+        drawn = draw_strangers(
+            open_faces(cohort, split=cohort_split),
+            manifest.embedder.dimension,
+            finder,
+            seed=seed,
+            name=Path(cohort).name,
+        )
+        step(f"cohort: embedding {drawn.source}")
+        strangers = make_cohort(drawn, embedders[manifest.baseline], manifest.space)
+    result = recalibrate(opened, embedders, people, label, rates, step, cohort=strangers, plain=no_cohort)
     written = write_recalibrated(opened, result, out)
     _warn(opened, people, result, written)
     if as_json:
@@ -134,10 +168,13 @@ def _row(age: str, effect: "Effect") -> list[str]:
 
 def _warn(bundle: "Bundle", people: "People", result: "Recalibration", written: Path) -> None:
     """Say on stderr what a reader of the result must know."""
+    from edgeface.scoring import WORDS
+
+    word = WORDS[result.manifest.scoring]
     for suspect in result.suspects[:SHOWN]:
         console.say(
             f"warning: {console.printable(suspect.first)} and {console.printable(suspect.second)} look like one person "
-            f"(cosine {suspect.score:.3f}); if they are, put their pictures into one folder: they raise the thresholds"
+            f"({word} {suspect.score:.3f}); if they are, put their pictures into one folder: they raise the thresholds"
         )
     if len(result.suspects) > SHOWN:
         console.say(f"warning: and {len(result.suspects) - SHOWN} more such pairs; --json lists all")
@@ -159,6 +196,8 @@ def _facts(bundle: "Bundle", people: "People", result: "Recalibration", written:
     return {
         "bundle": str(written),
         "data": None if data is None else data.model_dump(),
+        "scoring": result.manifest.scoring,
+        "cohort": None if result.manifest.cohort is None else result.manifest.cohort.model_dump(),
         "before": [_effect_facts(effect) for effect in result.before],
         "thresholds": [_effect_facts(effect) for effect in result.after],
         "suspects": [{"names": [s.first, s.second], "score": s.score} for s in result.suspects],

@@ -65,6 +65,8 @@ def doctor_command(
     if report["bundle"] is not None and report["bundle"]["ok"]:
         signer = report["bundle"]["signed_by"]
         typer.echo(f"bundle signature: {f'by key {signer}' if signer else 'none'}")
+        for text in report["bundle"]["lacks"]:
+            typer.echo(f"bundle note: {text}")
         for row in report["bundle"]["placement"]:
             typer.echo(f"{row['network']} on {row['provider']}: {_placed(row)}")
     for cache in report["caches"]:

@@ -84,13 +84,14 @@ def enroll_command(
     path = gallery or console.default_gallery()
     with ExitStack() as stack:
         if image:
-            portraits = file_portraits(recognizer, image, largest=largest)
+            portraits = file_portraits(recognizer, image, largest=largest, force=force)
         else:
             spec = source if source is not None else f"camera:{camera}"
             live = LiveSettings(reconnect=False, any_certificate=any_certificate)
             frames = stack.enter_context(open_frames(spec, live=live))
             same = None if limits is None else limits.search({recognizer.precision: 1}).cosine
-            coach = Coach(CoachSettings(shots, angles, min_cosine=same))
+            settings = CoachSettings(shots, angles, recognizer.gate.enrol, min_score=same)
+            coach = Coach(settings, recognizer.scoring)
             shown = show or (show is None and frames.live and has_display())
             told = stack.enter_context(_telling(shown, as_json))
             portraits = coached_portraits(recognizer, frames, coach, told)

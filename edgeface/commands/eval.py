@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeface.commands import console, detection
+from edgeface.commands import conditions as door
+from edgeface.commands import console, detection, quality
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
     from edgeface.evaluation.assessment import Assessment
+    from edgeface.evaluation.shipped import ShippedRates
+    from edgeface.intervals import Interval
 
 
 def eval_command(
@@ -33,9 +36,20 @@ def eval_command(
     fmr: Annotated[
         float, typer.Option(help="False match rate of the threshold that groups, mistakes and flips are looked at.")
     ] = 1e-3,
+    conditions: Annotated[
+        str | None,
+        typer.Option(help="Put the faces under conditions of a door, 'all' or some with commas, and measure a bundle."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="'shipped': TAR and FMR at the bundle's own thresholds, besides those found here."),
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="Another model to compare with, pair by pair.")] = None,
     against_precision: Annotated[str | None, typer.Option(help="Precision of the other, or of the same model.")] = None,
     against_provider: Annotated[str | None, typer.Option(help="Provider of the other, or of the same model.")] = None,
+    cosine: Annotated[
+        bool, typer.Option("--cosine", help="Compare by cosine, even if a bundle has a cohort for normalised scores.")
+    ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals, 100 or more; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="For drawing the bootstrap and a search.")] = 0,
     max_side: opt.MaxSide = 640,
@@ -61,7 +75,12 @@ def eval_command(
     """Measure verification accuracy on pairs of aligned faces, by the 10-fold protocol of LFW, and how sure it is.
 
     With --task detect it measures a face detector instead: recall, average precision and landmark errors on a folder
-    of detect.jsonl and detect-SPLIT.tar.
+    of detect.jsonl and detect-SPLIT.tar. With --task quality MODEL is a quality network: what it saves to refuse the
+    faces that it likes least is measured on labelled --data, with the scores of a bundle (--against, or 'default').
+
+    With --conditions MODEL is a bundle: two pictures of each of 300 people at most are put under the named conditions,
+    such as dark-20 or mask, and everybody is compared with everybody at the thresholds that ship with it (--fmr chooses
+    among them). It says how many faces the gate refuses, and what the stated false match rate is worth for the others.
 
     The preprocessing options are for foreign networks: they hold for MODEL, and for --against if that is an ONNX file.
 
@@ -73,13 +92,50 @@ def eval_command(
 
       edgeface eval my.bundle --data faces/ --identify drawn --labels groups.csv --fmr 1e-2
 
+      edgeface eval my.bundle --data lfw/ --conditions all --out door/
+
       edgeface eval detector.onnx --task detect --data pictures/ --against yunet.onnx
     """
-    if opt.is_detect(task):
+    if opt.check_task(task) == "quality":
+        opt.refuse_foreign(context, task, quality.EVAL_OPTIONS)
+        quality.evaluate(
+            model,
+            data,
+            split,
+            against,
+            precision=precision,
+            provider=provider,
+            threads=threads,
+            seed=seed,
+            out=out,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    if task == "detect":
         opt.refuse_foreign(context, task, detection.EVAL_OPTIONS)
         detection.evaluate(model, data, split or "val", max_side, against, as_json=as_json, quiet=quiet)
         return
     opt.refuse_foreign(context, task, opt.all_but(context, "max_side"))
+    if conditions is not None:
+        opt.refuse_foreign(context, "embed with --conditions", door.OPTIONS)
+        door.evaluate(
+            model,
+            data,
+            split,
+            conditions,
+            fmr=None if opt.is_default(context, "fmr") else fmr,
+            precision=precision,
+            provider=provider,
+            threads=threads,
+            cosine=cosine,
+            bootstrap=bootstrap,
+            seed=seed,
+            out=out,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
     from edgeface.commands.labelled import foreign_choices, foreign_said, open_named, open_plan
     from edgeface.errors import ConfigError
     from edgeface.evaluation.assessment import assess
@@ -95,10 +151,14 @@ def eval_command(
         raise ConfigError(f"--bootstrap {bootstrap} is too few for 95 % intervals; give 100 or more, or 0 for none")
     if against is None and against_precision is not None and model.suffix == ".onnx":
         raise ConfigError(f"{model} is one network in one precision; name the other one with --against")
+    if at not in (None, "shipped"):
+        raise ConfigError(f"--at takes the word shipped, for the bundle's own thresholds; got {at!r}")
     if out:
         make_folder(out)
     said, choices = foreign_said(context.params), foreign_choices(output, set_input)
-    opened = open_named(model, said, network, choices, precision=precision, provider=provider, threads=threads)
+    opened = open_named(
+        model, said, network, choices, precision=precision, provider=provider, threads=threads, cosine=cosine
+    )
     for remark in opened.remarks:
         console.say(remark, quiet or as_json)
     other = None
@@ -112,6 +172,7 @@ def eval_command(
             precision=against_precision or ("auto" if against else precision),
             provider=against_provider or provider,
             threads=threads,
+            cosine=cosine,
         )
     plan = open_plan(
         data,
@@ -128,6 +189,9 @@ def eval_command(
     with console.progress("embedding", quiet or as_json) as advance:
         measured = assess(plan, opened, other, advance)
     facts = to_json(measured)
+    shipped = _at_shipped(model, measured) if at is not None else ()
+    if at is not None:
+        facts["shipped"] = [rates.to_json() for rates in shipped]
     if plot:
         from edgeface.evaluation.plots import plot_reports
 
@@ -138,8 +202,39 @@ def eval_command(
         console.print_json(facts)
         return
     _print_tables(measured)
+    if shipped:
+        rows = [[f"{one.promised:g}", f"{one.threshold:.4f}", *_rates(one)] for one in shipped]
+        console.table(rows, ["promised FMR", "threshold", "TAR", "FMR"])
     if out:
         console.say(f"report: {out / 'report.html'}", quiet)
+
+
+def _at_shipped(model: Path, measured: "Assessment") -> "tuple[ShippedRates, ...]":
+    """Measure the thresholds that a bundle ships.
+
+    Raises:
+        ConfigError: the model is no bundle, or has none for this precision.
+    """
+    from edgeface.errors import BundleError, ConfigError
+    from edgeface.evaluation.shipped import shipped_rates
+    from edgeface.runtime.bundle import open_bundle
+
+    try:
+        thresholds = open_bundle(model).manifest.thresholds
+    except BundleError as error:
+        raise ConfigError(f"--at shipped needs a bundle, which has thresholds: {error}") from None
+    report = measured.report
+    found = shipped_rates(thresholds, measured.precision, report.scores, report.same, measured.plan.resampling)
+    if not found:
+        raise ConfigError(f"{model} ships no threshold for {measured.precision}; measure one with edgeface calibrate")
+    return found
+
+
+def _rates(found: "ShippedRates") -> tuple[str, str]:
+    def said(rate: float, around: "Interval | None") -> str:
+        return f"{rate:.3%}" if around is None else f"{rate:.3%} [{around[0]:.3%}, {around[1]:.3%}]"
+
+    return said(found.tar, found.tar_interval), said(found.fmr, found.fmr_interval)
 
 
 def _print_tables(measured: "Assessment") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeface.commands import console, detection
+from edgeface.commands import console, detection, quality
 from edgeface.commands import options as opt
 
 
@@ -18,7 +18,8 @@ def export_command(
     ] = None,
     *,
     task: Annotated[
-        str | None, typer.Option(help="What the network is for, embed or detect [default: as the run folder says].")
+        str | None,
+        typer.Option(help="For what the network is: embed, detect, quality [default: as the run folder says]."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Bundle folder to write; of a detector the .onnx file.")],
     calibration: Annotated[
@@ -67,8 +68,14 @@ def export_command(
     pairs: opt.PairsFile = None,
     split: opt.Split = None,
     fmr: Annotated[str, typer.Option(help="False match rates to choose thresholds for.")] = "1e-2,1e-3",
+    cohort: opt.CohortFaces = None,
+    cohort_split: opt.CohortSplit = None,
+    no_cohort: opt.NoCohort = False,
     detector: Annotated[
         str, typer.Option(help="ONNX face detector for the bundle, 'built-in' or 'none'.")
+    ] = "built-in",
+    quality_network: Annotated[
+        str, typer.Option("--quality", help="ONNX quality network for the bundle's gate, 'built-in' or 'none'.")
     ] = "built-in",
     name: Annotated[str | None, typer.Option(help="Name of the bundle [default: that of --out].")] = None,
     batch: Annotated[int | None, typer.Option(help="Faces in every run of the networks [default: any number].")] = None,
@@ -112,6 +119,9 @@ def export_command(
     A foreign network comes in as it is: weights in files beside it, old opsets, other types, a fixed number of faces,
     int8. What is changed for that is said, and the result is compared with the original.
 
+    A bundle gets a cohort of strangers, which scores are relative to, so that they drift less with light, blur and
+    covered faces: from --cohort, or else from --calibration if that shows 500 strangers or more.
+
     Examples:
 
       edgeface export runs/a --out a.bundle --calibration faces/ --data lfw/
@@ -123,7 +133,25 @@ def export_command(
 
       edgeface export runs/detector --out detector.onnx --calibration pictures/ --precision int8
     """
-    if _is_detect(task, model):
+    kind = _task(task, model)
+    if kind == "quality":
+        opt.refuse_foreign(context, kind, quality.EXPORT_OPTIONS)
+        quality.export(
+            _run_folder(model),
+            out,
+            calibration,
+            calibration_split,
+            calibration_images,
+            calibration_method,
+            ("fp32",) if opt.is_default(context, "precision") else console.comma_list(precision),
+            target,
+            opset=opset,
+            seed=seed,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    if kind == "detect":
         opt.refuse_foreign(context, "detect", detection.EXPORT_OPTIONS)
         asked = detection.DetectorExport(
             model=_run_folder(model),
@@ -154,13 +182,16 @@ def export_command(
     from edgeface.export.quantization.bounded import MIN_COSINE, Bounds
     from edgeface.export.quantization.calibration import check_aligned, draw_faces
     from edgeface.export.sources import open_network
+    from edgeface.export.strangers import draw_strangers
     from edgeface.files import readable_name
     from edgeface.manifest import Licences
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
-    from edgeface.runtime.detection.detector import open_detector
+    from edgeface.runtime.detection.detector import Detector, open_detector
+    from edgeface.scoring import WORDS
 
     if (model is None) == (onnx is None):
         raise ConfigError("give either a run folder (or checkpoint) or --onnx FILE")
+    opt.check_cohort(cohort, cohort_split, no_cohort=no_cohort)
     rates = console.rates(fmr)
     facts = _facts(fact or ())
     settings = ExportSettings(
@@ -180,6 +211,7 @@ def export_command(
         batch=batch,
         fmr=rates,
         detector=_detector(detector),
+        quality=_quality(quality_network),
         licences=Licences(weights=weights_licence, data=data_licence),
     )
 
@@ -208,18 +240,34 @@ def export_command(
     for remark in opened.remarks:
         step(remark)
     drawn = draw_faces(faces, calibration_images, seed)
-    check_aligned(drawn, open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu"), calibration)
+
+    def finder() -> Detector:
+        return open_detector(BUILT_IN_DETECTOR.read_bytes(), provider="cpu")
+
+    check_aligned(drawn, finder(), calibration)
     step(f"calibration: {drawn}")
     origin = f"{source}: {drawn}"
     if known := sorted(facts.keys() & {*opened.origin, SPREAD_FACT}):
         raise ConfigError(f"--fact {known[0]} is found out by the export itself; call it something else")
     opened = replace(opened, origin=opened.origin | facts)
-    manifest = export_bundle(opened, out, settings, drawn.images, origin, labelled, step)
+    strangers = None
+    if not no_cohort:
+        dimension = opened.reference(drawn.images[:1]).shape[1]
+        others = faces if cohort is None else open_faces(cohort, split=cohort_split)
+        try:
+            strangers = draw_strangers(others, dimension, finder, seed=seed, name=Path(cohort or calibration).name)
+        except DataError as error:
+            if cohort is not None:
+                raise
+            step(f"no cohort, scores are plain cosines: {error}")
+    manifest = export_bundle(opened, out, settings, drawn.images, origin, labelled, step, strangers)
     if as_json:
         console.print_json(
             {
                 "bundle": str(out),
                 "space": manifest.space,
+                "scoring": manifest.scoring,
+                "cohort": None if manifest.cohort is None else manifest.cohort.model_dump(),
                 "precisions": {
                     key: entry.model_dump(exclude_none=True)
                     | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
@@ -249,26 +297,41 @@ def export_command(
             f"{threshold.pair}: threshold {threshold.cosine:.4f} "
             f"[{threshold.interval[0]:.4f}, {threshold.interval[1]:.4f}] for FMR {threshold.fmr:g}{short}"
         )
+    if manifest.cohort is not None:
+        typer.echo(f"scores: {WORDS[manifest.scoring]}, relative to {manifest.cohort.source}")
     typer.echo(f"bundle: {out}")
 
 
-def _is_detect(task: str | None, model: Path | None) -> bool:
-    """Whether a detector is to be exported: as --task says, or else what the run folder holds."""
+def _task(task: str | None, model: Path | None) -> str:
+    """Return what kind of network is to be exported: as --task says, or else what the run folder holds."""
     if task is not None:
-        return opt.is_detect(task)
+        return opt.check_task(task)
     if model is None or not model.is_dir():
-        return False
+        return "embed"
     from edgeface.training.detection.checkpoint import is_detector
+    from edgeface.training.quality.checkpoint import is_quality
 
-    return is_detector(model)
+    return "detect" if is_detector(model) else "quality" if is_quality(model) else "embed"
 
 
 def _run_folder(model: Path | None) -> Path:
     from edgeface.errors import ConfigError
 
     if model is None:
-        raise ConfigError("export --task detect takes the run folder of `edgeface train --task detect`")
+        raise ConfigError("export --task detect or quality takes the run folder of `edgeface train --task ...`")
     return model
+
+
+def _quality(choice: str) -> bytes | None:
+    from edgeface.errors import ConfigError
+    from edgeface.runtime.bundle import BUILT_IN_QUALITY
+
+    if choice == "none":
+        return None
+    path = BUILT_IN_QUALITY if choice == "built-in" else Path(choice)
+    if not path.is_file():
+        raise ConfigError(f"quality network not found: {path}; give an ONNX file, 'built-in' or 'none'")
+    return path.read_bytes()
 
 
 def _detector(choice: str) -> bytes | None:

@@ -104,8 +104,11 @@ def open_named(
     precision: str,
     provider: str,
     threads: int,
+    cosine: bool = False,
 ) -> "OpenModel":
     """Open a model: weights of a named network, a foreign ONNX network if something was said of it, or one of ours.
+
+    `cosine` leaves a bundle's cohort out.
 
     Raises:
         ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
@@ -123,7 +126,7 @@ def open_named(
         embedder, remarks = open_weights_embedder(model, network, said or Said())
         return OpenModel(embedder, readable_name(str(model)), "fp32", "torch", remarks=remarks)
     if said is None:
-        return open_model(model, precision=precision, provider=provider, threads=threads)
+        return open_model(model, precision=precision, provider=provider, threads=threads, cosine=cosine)
     from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.presets import complete
     from edgeface.export.sources import ForeignEmbedder

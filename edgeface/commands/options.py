@@ -52,9 +52,15 @@ Fpir = Annotated[
         "number of templates [default: the bundle's strictest false match rate]."
     ),
 ]
+CohortFaces = Annotated[
+    str | None,
+    typer.Option("--cohort", help="Faces of strangers that scores are relative to, as --data; 500 or more."),
+]
+CohortSplit = Annotated[str | None, typer.Option(help="Part of --cohort.")]
+NoCohort = Annotated[bool, typer.Option("--no-cohort", help="A bundle without a cohort: its scores are plain cosines.")]
 ThresholdCosine = Annotated[
     float | None,
-    typer.Option("--threshold", min=-1.0, max=1.0, help="Cosine to use instead of the bundle's threshold."),
+    typer.Option("--threshold", min=-1.0, max=1.0, help="Score to use instead of the bundle's threshold."),
 ]
 
 
@@ -168,21 +174,21 @@ OutputTransform = Annotated[
 MaxSide = Annotated[
     int, typer.Option(min=32, help="Of a detector: pictures are shrunk until their longest side is this, in pixels.")
 ]
-Task = Annotated[str, typer.Option(help="What the network is for: embed faces, or detect them.")]
+Task = Annotated[str, typer.Option(help="What the network is for: embed faces, detect them, or judge their quality.")]
 
 
-def is_detect(task: str) -> bool:
-    """Whether `--task` says detect.
+def check_task(task: str) -> str:
+    """Return what `--task` says: embed, detect or quality.
 
     Raises:
-        UnknownNameError: it says neither that nor embed.
+        UnknownNameError: it says something else.
     """
     from edgeface.errors import UnknownNameError
 
-    tasks = ("embed", "detect")
+    tasks = ("embed", "detect", "quality")
     if task not in tasks:
         raise UnknownNameError("task", task, tasks)
-    return task == "detect"
+    return task
 
 
 def refuse_foreign(context: typer.Context, task: str, own: Container[str]) -> None:
@@ -204,6 +210,22 @@ def refuse_foreign(context: typer.Context, task: str, own: Container[str]) -> No
             raise ConfigError(f"{parameter.opts[0]} means nothing to --task {task}; leave it out")
 
 
+def is_default(context: typer.Context, name: str) -> bool:
+    """Whether nobody gave a parameter of the command."""
+    source = context.get_parameter_source(name)
+    return source is None or source.name == "DEFAULT"
+
+
 def all_but(context: typer.Context, *names: str) -> frozenset[str]:
     """Return the names of all parameters of a command but some, for `refuse_foreign`."""
     return frozenset(parameter.name or "" for parameter in context.command.params) - frozenset(names)
+
+
+def check_cohort(cohort: str | None, split: str | None, *, no_cohort: bool) -> None:
+    """Raise `ConfigError` if the options of a cohort contradict each other."""
+    from edgeface.errors import ConfigError
+
+    if no_cohort and cohort is not None:
+        raise ConfigError("--cohort and --no-cohort contradict each other; give one of them")
+    if split is not None and cohort is None:
+        raise ConfigError(f"--cohort-split {split} is a part of --cohort; give that too")

@@ -116,7 +116,6 @@ def run_command(
     from edgeface.runtime.cameras.capture import open_frames
     from edgeface.runtime.deciding.attention import AttentionSettings
     from edgeface.runtime.deciding.limits import OperatingThreshold
-    from edgeface.runtime.deciding.quality import QualitySettings
     from edgeface.runtime.gallery.awaited import AwaitedGallery
     from edgeface.runtime.gallery.people import clean_name
     from edgeface.runtime.loop import RunSettings, run
@@ -226,7 +225,7 @@ def run_command(
                 min_margin=min_margin,
                 claim=name,
             ),
-            quality=QualitySettings(min_size_px=float(min_face)),
+            gate=recognizer.gate.with_smallest(float(min_face)),
             attention=AttentionSettings(max_looks=max_looks or None),
             max_frames=max_frames,
             stills=frames.stills,
@@ -246,6 +245,7 @@ def run_command(
             note=f"{recognizer.precision} on {recognizer.embedder.session.provider}",
             stop=stack.enter_context(stop_on_signals()),
             liveness=check,
+            scoring=recognizer.scoring,
         )
         outputs.finish()
         summary = replace(summary, sinks=outputs.states(summary.sinks))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeface.commands import console, detection
+from edgeface.commands import console, detection, quality
 from edgeface.commands import options as opt
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def train_command(
     `torchrun ... -m edgeface train ...` on each.
 
     With --task detect it trains a face detector instead, on a folder of detect.jsonl, detect-train.tar and
-    detect-val.tar.
+    detect-val.tar. With --task quality it trains the network that says how fit a face is to be recognised, on aligned
+    faces of anybody.
 
     Examples:
 
@@ -53,7 +54,12 @@ def train_command(
 
       edgeface train --task detect --data pictures/ --out runs/detector
     """
-    if opt.is_detect(task):
+    if opt.check_task(task) == "quality":
+        opt.refuse_foreign(context, task, quality.TRAIN_OPTIONS)
+        wanted = quality.load_settings(config, set_ or (), recipe, data, epochs, batch_size)
+        quality.train(wanted, out, resume=resume, as_json=as_json, quiet=quiet)
+        return
+    if task == "detect":
         opt.refuse_foreign(context, task, detection.TRAIN_OPTIONS)
         options = detection.load_settings(config, set_ or (), recipe, data, batch_size)
         detection.train(options, out, resume=resume, as_json=as_json, quiet=quiet)

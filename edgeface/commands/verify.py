@@ -9,6 +9,7 @@ from edgeface.commands import console
 from edgeface.commands import options as opt
 
 TWO_PEOPLE: Final = 3
+CANNOT_SAY: Final = 4
 """Exit code for two people; 0 is for one, 1 for an error, 2 for a wrong option."""
 
 
@@ -29,13 +30,16 @@ def verify_command(
 ) -> None:
     """Say whether two pictures show the same person: 1:1, with the score and the threshold.
 
-    For scripts: the exit code is 0 for the same person, 3 for two people, 1 where an error leaves it open.
+    A face that is too dark, blurred, covered, cut or turned to be compared gives no answer: "cannot say", and why.
+
+    For scripts: the exit code is 0 for the same person, 3 for two people, 4 where it cannot be said, 1 after an error.
 
     Example: edgeface verify a.jpg b.jpg --bundle my.bundle && echo "come in"
     """
     from edgeface.files import readable_name
     from edgeface.images import read_photograph
     from edgeface.runtime.recognizer import open_recognizer
+    from edgeface.runtime.verification import verify
 
     images = [read_photograph(path).image for path in (first, second)]
     recognizer = open_recognizer(
@@ -48,30 +52,30 @@ def verify_command(
         detector=detector,
         require_keys=require_key or (),
     )
-    one, two = (
-        recognizer.embed_one(image, readable_name(str(path)), largest=largest)
-        for image, path in zip(images, (first, second), strict=True)
-    )
-    score = float(one @ two)
-    limit = recognizer.threshold
-    same = score >= limit.cosine
-    why = None if same else f"score {score:.4f} is below the threshold {limit.cosine:.4f}"
+    names = (readable_name(str(first)), readable_name(str(second)))
+    found = verify(recognizer, *images, names, largest=largest)
+    scoring = recognizer.scoring
     if as_json:
         console.print_json(
             {
-                "same": same,
-                "score": score,
-                "threshold": limit.cosine,
-                "fmr": limit.fmr,
+                "same": found.same,
+                "score": found.score,
+                "scoring": scoring.kind,
+                "threshold": found.threshold,
+                "fmr": found.fmr,
                 "precision": recognizer.precision,
-                "why": why,
+                "why": found.why,
             }
         )
+    elif found.same is None:
+        typer.echo(f"cannot say: {found.why}")
     else:
-        rate = f"for a false match rate of {limit.fmr:g}" if limit.fmr else "as given"
+        rate = f"for a false match rate of {found.fmr:g}" if found.fmr else "as given"
         typer.echo(
-            f"{'same person' if same else 'two people'}: cosine {score:.4f}, threshold {limit.cosine:.4f} ({rate}, "
-            f"{recognizer.precision})"
+            f"{'same person' if found.same else 'two people'}: {scoring.word} {found.score:.4f}, threshold "
+            f"{found.threshold:.4f} ({rate}, {recognizer.precision})"
         )
-    if not same:
+    if found.same is None:
+        raise typer.Exit(CANNOT_SAY)
+    if not found.same:
         raise typer.Exit(TWO_PEOPLE)

@@ -47,7 +47,7 @@ Correlation = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="With --decision llr: of two looks at one face; 1 counts all as one look."),
 ]
-MinMargin = Annotated[float, typer.Option(min=0.0, help="Least lead over the runner-up, as a cosine.")]
+MinMargin = Annotated[float, typer.Option(min=0.0, help="Least lead over the runner-up, in the score.")]
 MinFace = Annotated[
     int, typer.Option(min=1, help="Ignore faces smaller than this, in pixels; larger is faster, see --detect-size.")
 ]

@@ -49,7 +49,7 @@ def _gauss(sigma_px: float) -> Condition:
 
 
 def _dark(mean: int) -> Condition:
-    return Condition(f"dark, mean {mean} of 255, with noise", "light", lambda face, rng: dark(face, mean, 1.0, rng))
+    return Condition(f"dark, mean {mean} of 255, with noise", "light", lambda face, rng: dark(face, mean, 4.0, rng))
 
 
 def _jpeg(quality: int) -> Condition:

@@ -24,7 +24,7 @@ def _toward(mild: float, strong: float, strength: float) -> float:
 
 def draw_dark(face: Image, strength: float, rng: np.random.Generator) -> Image:
     """Darkness, down to a mean grey value of 10, with as much noise as a poor sensor has."""
-    gain = math.exp(rng.uniform(math.log(0.4), math.log(_toward(0.6, 3.0, strength))))
+    gain = math.exp(rng.uniform(math.log(0.4), math.log(_toward(0.6, 6.0, strength))))
     night = dark(face, rng.uniform(_toward(90, 10, strength), 100), gain, rng)
     if rng.random() < 0.3:  # a camera that lifts the light again lifts the noise with it
         lift = np.float32(rng.uniform(1.2, 4.0))

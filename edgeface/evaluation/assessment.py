@@ -151,7 +151,7 @@ def assess(
     plan = plan.usable()
     used = plan.used
     embeddings = plan.items.embed(model.embedder, used, progress)
-    report = score_embeddings(embeddings, used, plan.pairs)
+    report = score_embeddings(embeddings, used, plan.pairs, model.scoring)
     point = threshold_at_fmr(report.scores[~report.same], plan.fmr)
     rates = [rate for rate in OPERATING_POINTS if rate_name(rate) in report.tar]
     names = (*MEASURES, *(rate_name(rate) for rate in rates))
@@ -171,8 +171,8 @@ def assess(
         point=point,
         fmr=fmr,
         fnmr=fnmr,
-        identification=_identify(plan, embeddings, used),
-        groups=_groups(plan, embeddings, used, report, point),
+        identification=_identify(plan, model, embeddings, used),
+        groups=_groups(plan, model, embeddings, used, report, point),
         comparison=_compare(plan, model, embeddings, report, point, against, rates, progress) if against else None,
     )
 
@@ -210,16 +210,18 @@ def _error_rates(plan: Plan, report: VerificationReport, threshold: float) -> tu
 
 
 def _identify(
-    plan: Plan, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.int64]
+    plan: Plan, model: OpenModel, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.int64]
 ) -> IdentificationReport | None:
     if plan.search is None:
         return None
-    gallery = embeddings[np.searchsorted(used, plan.search.gallery)]
-    return identify(gallery, embeddings[np.searchsorted(used, plan.search.probes)], plan.search)
+    gallery = model.scoring.templates(embeddings[np.searchsorted(used, plan.search.gallery)])
+    probes = model.scoring.probes(embeddings[np.searchsorted(used, plan.search.probes)])
+    return identify(gallery, probes, plan.search)
 
 
 def _groups(
     plan: Plan,
+    model: OpenModel,
     embeddings: npt.NDArray[np.float32],
     used: npt.NDArray[np.int64],
     report: VerificationReport,
@@ -230,7 +232,9 @@ def _groups(
     compared = plan.pairs.used  # not what only the search needs: asking for one should change no other number
     own = embeddings[np.searchsorted(used, compared)]
     people = plan.items.labels[compared]
-    return measure_groups(plan.labels, own, compared, people, plan.pairs, report.scores, point.threshold, point.fmr)
+    return measure_groups(
+        plan.labels, own, compared, people, plan.pairs, report.scores, point.threshold, point.fmr, model.scoring
+    )
 
 
 def _compare(
@@ -245,7 +249,7 @@ def _compare(
 ) -> ComparisonReport:
     used = plan.used
     others = plan.items.embed(against.embedder, used, progress)
-    other = score_embeddings(others, used, plan.pairs)
+    other = score_embeddings(others, used, plan.pairs, against.scoring)
     other_point = threshold_at_fmr(other.scores[~other.same], plan.fmr)
     names = plan.items.names
     sides = [(names[a], names[b]) for a, b in zip(plan.pairs.first, plan.pairs.second, strict=True)]

@@ -42,7 +42,7 @@ class Flip:
     Attributes:
         first: name of one side; `second` that of the other.
         same: whether both are one person.
-        score: the model's cosine; `against_score` is the other's.
+        score: the model's; `against_score` is the other's.
         accepted: the model's decision; the other's is the opposite.
     """
 

@@ -21,6 +21,7 @@ def to_json(assessment: Assessment) -> dict[str, Any]:
         "eer": report.eer,
         "auc": report.auc,
         "tar": report.tar,
+        "scoring": report.scoring,
         "precision": assessment.precision,
         "provider": assessment.provider,
         "model": assessment.model,
@@ -89,6 +90,7 @@ def _comparison_json(comparison: ComparisonReport) -> dict[str, Any]:
         "provider": comparison.provider,
         "accuracy": comparison.report.accuracy,
         "tar": comparison.report.tar,
+        "scoring": comparison.report.scoring,
         "cosine": comparison.point.threshold,
         "differences": {
             d.measure: {"value": d.value, "interval": d.interval and list(d.interval), "significant": d.significant}

@@ -14,6 +14,7 @@ from edgeface.errors import DataError
 from edgeface.evaluation.items import Items
 from edgeface.evaluation.listing import read_rows
 from edgeface.intervals import Rate, clustered_rate, independent_rate, pairs_needed
+from edgeface.scoring import COSINE, Scoring
 
 MAX_VALUES: Final = 100
 """A column with more values (an age, a score) makes no groups; it is named and left out."""
@@ -104,6 +105,7 @@ def measure_groups(
     scores: npt.NDArray[np.float64],
     threshold: float,
     fmr: float,
+    scoring: Scoring = COSINE,
 ) -> tuple[GroupRates, ...]:
     """Measure everybody and each group.
 
@@ -117,15 +119,18 @@ def measure_groups(
         used: (N,) sorted indices of items.
         people: (N,) labels of their identities.
         pairs: between indices of items, with their `scores`.
-        scores: (P,) cosines.
-        threshold: the cosine from which a pair matches, the same for all.
+        scores: (P,) of the pairs.
+        threshold: the score from which a pair matches, the same for all.
         fmr: the rate that it was chosen for; a group needs 3 / fmr impostor pairs.
+        scoring: how two items are compared.
     """
+    sides = scoring.probes(embeddings), scoring.templates(embeddings)
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
 
     def rates(column: str, value: str, member: npt.NDArray[np.bool_]) -> GroupRates:
         if np.all(people != UNKNOWN):
-            impostors, genuine = _all_comparisons(embeddings[member], people[member], threshold)
+            own_sides = sides[0][member], sides[1][member]
+            impostors, genuine = _all_comparisons(own_sides, people[member], threshold)
         else:
             within = member[first] & member[second]
             accepted = scores[within] >= threshold
@@ -158,7 +163,7 @@ def _counted(errors: npt.NDArray[np.bool_]) -> Rate | None:
 
 
 def _all_comparisons(
-    embeddings: npt.NDArray[np.float32], people: npt.NDArray[np.int64], threshold: float
+    sides: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], people: npt.NDArray[np.int64], threshold: float
 ) -> tuple[Rate | None, Rate | None]:
     """Compare every two items once, in blocks; returns the rates of false matches and of false non-matches."""
     names, person = np.unique(people, return_inverse=True)
@@ -167,7 +172,7 @@ def _all_comparisons(
     step = max(1, BLOCK // max(1, len(person)))
     for start in range(0, len(person), step):
         rows = np.arange(start, min(start + step, len(person)))
-        accepted = embeddings[rows] @ embeddings[start:].T >= threshold
+        accepted = sides[0][rows] @ sides[1][start:].T >= threshold
         same = person[rows, None] == person[None, start:]
         later = np.arange(start, len(person)) > rows[:, None]
         a, b = np.nonzero(accepted & ~same & later)

@@ -197,8 +197,8 @@ def identify(gallery: npt.NDArray[np.float32], probes: npt.NDArray[np.float32], 
     The rank of a mate counts everybody who scores as much or more, so ties count against the network.
 
     Args:
-        gallery: (G, D) unit embeddings.
-        probes: (Q, D) unit embeddings.
+        gallery: (G, D) embeddings; D is larger with a cohort, see `edgeface.scoring`.
+        probes: (Q, D); their inner products with the gallery are the scores.
         search: who is who.
     """
     score = np.empty(len(probes), np.float64)

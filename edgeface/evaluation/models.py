@@ -9,6 +9,7 @@ from edgeface.files import readable_name
 from edgeface.runtime.bundle import SHIPPED, open_bundle
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
 from edgeface.runtime.signature import refuse_loose
+from edgeface.scoring import COSINE, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class OpenModel:
         precision: what runs.
         provider: short name of what runs it.
         space: of its embeddings; those of two models with the same one can be compared. Empty if not known.
+        scoring: how two faces are compared: as the bundle does, else by cosine.
         remarks: sentences that a user should read about how it was opened.
     """
 
@@ -29,11 +31,16 @@ class OpenModel:
     precision: str
     provider: str
     space: str = ""
+    scoring: Scoring = COSINE
     remarks: tuple[str, ...] = ()
 
 
-def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0) -> OpenModel:
+def open_model(
+    path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0, cosine: bool = False
+) -> OpenModel:
     """Open a run folder, a checkpoint folder, an ONNX embedder, a bundle, or one that comes with the package.
+
+    With `cosine` two faces are compared by cosine, even if the bundle has a cohort.
 
     Raises:
         ConfigError: nothing of that kind lies there, or the precision does not fit the kind of model.
@@ -50,7 +57,8 @@ def open_model(path: Path, *, precision: str = "auto", provider: str = "auto", t
     if str(path) in SHIPPED or (path / "manifest.json").is_file() or (path.is_file() and path.suffix == ".zip"):
         bundle = open_bundle(path)
         embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
-        return OpenModel(embedder, name, chosen, embedder.session.provider, embedder.space)
+        scoring = COSINE if cosine else bundle.scoring()
+        return OpenModel(embedder, name, chosen, embedder.session.provider, embedder.space, scoring)
     if not path.exists():
         raise ConfigError(f"model not found: {path}; give a run folder, a checkpoint, an ONNX file or a bundle")
     if precision not in ("auto", "fp32"):

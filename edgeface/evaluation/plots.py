@@ -12,10 +12,13 @@ import numpy.typing as npt
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import VerificationReport
 from edgeface.files import write_bytes
+from edgeface.scoring import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from edgeface.evaluation.discard import DiscardCurve
 
 Reports = Mapping[str, VerificationReport]
 """What models scored, by the name for the legend."""
@@ -36,12 +39,26 @@ def plot_reports(path: Path, reports: Reports, title: str) -> None:
         _draw_scores(histogram, reports)
         figure.suptitle(title)
 
-    write_bytes(path, _png(draw, (11, 4.5)))
+    write_bytes(path, png(draw, (11, 4.5)))
+
+
+def plot_discards(path: Path, curves: "Mapping[str, DiscardCurve]") -> None:
+    """Draw error-versus-discard curves by name into a PNG, written atomically."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for line, (name, curve) in zip(_lines(len(curves)), curves.items(), strict=True):
+            axes.plot(curve.refused, curve.missed, line, label=f"{name}: area {curve.area:.4f}")
+        axes.set(xlabel="share of the pairs refused, worst quality first", ylabel="share of the others missed")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+
+    write_bytes(path, png(draw, (6.5, 4.5)))
 
 
 def roc_picture(reports: Reports) -> bytes:
     """Draw the ROC curves, the false match rate on a logarithmic axis; returns a PNG."""
-    return _png(lambda figure: _draw_roc(figure.subplots(), reports), (6.5, 4.5))
+    return png(lambda figure: _draw_roc(figure.subplots(), reports), (6.5, 4.5))
 
 
 def score_picture(reports: Reports, threshold: float) -> bytes:
@@ -54,7 +71,7 @@ def score_picture(reports: Reports, threshold: float) -> bytes:
         axes.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.3f}")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
-    return _png(draw, (6.5, 5))
+    return png(draw, (6.5, 5))
 
 
 def det_picture(reports: Reports) -> bytes:
@@ -84,7 +101,7 @@ def det_picture(reports: Reports) -> bytes:
         axes.grid(alpha=0.3)
         axes.legend(loc="upper right")
 
-    return _png(draw, (5.5, 5))
+    return png(draw, (5.5, 5))
 
 
 def cmc_picture(found: IdentificationReport) -> bytes:
@@ -97,7 +114,7 @@ def cmc_picture(found: IdentificationReport) -> bytes:
         axes.set(xlabel="rank", ylabel="mated probes found", ylim=(low, 1.002), xlim=(0, len(found.cmc) + 1))
         axes.grid(alpha=0.3)
 
-    return _png(draw, (6.5, 4))
+    return png(draw, (6.5, 4))
 
 
 def _draw_roc(axes: "Axes", reports: Reports) -> None:
@@ -131,7 +148,8 @@ def _draw_scores(axes: "Axes", reports: Reports) -> None:
     scores = np.concatenate([report.scores for report in reports.values()])
     margin = 0.05
     axes.set(xlim=(max(-1.0, scores.min() - margin), min(1.0, scores.max() + margin)))
-    axes.set(xlabel="cosine", ylabel="density")
+    kinds = list(dict.fromkeys(WORDS[report.scoring] for report in reports.values()))
+    axes.set(xlabel=" or ".join(kinds), ylabel="density")
     axes.legend(loc="best")
 
 
@@ -157,7 +175,7 @@ def _deviates(rates: npt.NDArray[np.float64]) -> list[float]:
     return [NormalDist().inv_cdf(float(rate)) for rate in rates]
 
 
-def _png(draw: "Callable[[Figure], None]", size_wh: tuple[float, float]) -> bytes:
+def png(draw: "Callable[[Figure], None]", size_wh: tuple[float, float]) -> bytes:
     """Draw a figure of so many inches, 110 pixels each."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 

@@ -20,7 +20,7 @@ class FacePair:
 
     Attributes:
         first: (H, W, 3) uint8 RGB; `second` has the same size.
-        score: their cosine.
+        score: theirs.
         names: of both.
     """
 

@@ -10,6 +10,7 @@ from edgeface.evaluation.groups import EVERYBODY, GroupRates
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import rate_name
 from edgeface.intervals import Interval, Rate, pairs_needed
+from edgeface.scoring import WORDS
 
 HEADER: Final[tuple[str, ...]] = ("measure", "value", "95 % interval")
 GROUP_HEADER: Final[tuple[str, ...]] = ("group", "items", "FMR", "impostor pairs", "FNMR", "genuine pairs")
@@ -29,7 +30,11 @@ def verification_rows(assessment: Assessment) -> Rows:
         ["area under ROC", f"{report.auc:.4f}", _number(found.get("auc"), 4)],
         ["d'", f"{report.d_prime:.2f}", _number(found.get("d_prime"), 2)],
         *([f"TAR at FAR {rate}", f"{tar:.2%}", _share(found.get(rate))] for rate, tar in report.tar.items()),
-        [f"threshold for FMR {point.fmr:.3g}", f"{point.threshold:.4f}", f"{low:.4f} to {high:.4f}"],
+        [
+            f"threshold ({WORDS[report.scoring]}) for FMR {point.fmr:.3g}",
+            f"{point.threshold:.4f}",
+            f"{low:.4f} to {high:.4f}",
+        ],
         ["FMR at the threshold", _percent(assessment.fmr.value), _share(assessment.fmr.interval)],
         ["FNMR at the threshold", _percent(assessment.fnmr.value), _share(assessment.fnmr.interval)],
         ["ran as", f"{assessment.precision} on {assessment.provider}", ""],

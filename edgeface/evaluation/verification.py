@@ -10,7 +10,9 @@ import numpy.typing as npt
 from edgeface.data.faceset import FaceSet
 from edgeface.data.pairs import Pairs
 from edgeface.intervals import pairs_needed
-from edgeface.metrics import Roc, cosine_scores, d_prime, roc, ten_fold
+from edgeface.manifest import Kind
+from edgeface.metrics import Roc, d_prime, roc, ten_fold
+from edgeface.scoring import COSINE, Scoring
 
 OPERATING_POINTS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """False accept rates that are reported, as far as the impostor pairs support them."""
@@ -41,10 +43,11 @@ class VerificationReport:
         d_prime: distance of the means of both kinds of scores over their common spread.
         tar: true accept rate at each false accept rate that the impostor pairs support.
         unsupported: for each rate that they do not support, how many impostor pairs it needs at least.
-        scores: (P,) float64 cosines.
+        scores: (P,) float64, cosines or normalised scores as `scoring` says.
         same: (P,) bool, true for genuine pairs.
         correct: (P,) bool, whether each pair was decided rightly at the threshold of its fold.
         roc: the whole curve.
+        scoring: what a score is.
     """
 
     pairs: int
@@ -59,6 +62,7 @@ class VerificationReport:
     same: npt.NDArray[np.bool_]
     correct: npt.NDArray[np.bool_]
     roc: Roc
+    scoring: Kind = "cosine"
 
 
 def verify_pairs(
@@ -73,19 +77,21 @@ def verify_pairs(
 
 
 def score_embeddings(
-    embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.integer], pairs: Pairs
+    embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.integer], pairs: Pairs, scoring: Scoring = COSINE
 ) -> VerificationReport:
     """Score the pairs by the embeddings (N, D) of the faces `used` (N,), sorted, among which are all of the pairs.
+
+    `scoring` says how two faces are compared.
 
     Raises:
         DataError: the pairs are all genuine or all impostors, or an embedding has no direction.
     """
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
-    return score_pairs(cosine_scores(embeddings[first], embeddings[second]), pairs)
+    return score_pairs(scoring.pairs(embeddings[first], embeddings[second]), pairs, scoring.kind)
 
 
-def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs) -> VerificationReport:
-    """Turn the cosines of pairs, (P,), into a report."""
+def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs, scoring: Kind = "cosine") -> VerificationReport:
+    """Turn the scores of pairs, (P,), into a report; `scoring` says what they are."""
     curve = roc(scores, pairs.same)
     folds = ten_fold(scores, pairs.same, pairs.folds)
     needed = {far: pairs_needed(far) for far in OPERATING_POINTS}
@@ -103,6 +109,7 @@ def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs) -> VerificationRe
         same=pairs.same,
         correct=folds.correct,
         roc=curve,
+        scoring=scoring,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from edgeface.errors import ConfigError, UnknownNameError
 
-TASKS: Final = ("embed", "detect")
+TASKS: Final = ("embed", "detect", "quality")
 """What a network can be trained for; a recipe that is not for `embed` says so with the key `task`."""
 
 Sections = TypeVar("Sections")

@@ -11,7 +11,8 @@ from edgeface.export.report.effects import LAXEST_FMR, TradeOff
 from edgeface.export.report.svg import Axis, Frame, drawing, legend, segment, text
 from edgeface.export.report.wording import count, one_in
 from edgeface.export.thresholds import PairScores
-from edgeface.manifest import Quantization, Threshold
+from edgeface.manifest import Kind, Quantization, Threshold
+from edgeface.scoring import WORDS
 
 BINS: Final = 60
 LOOKS: Final = ("one", "two dash", "three dots")
@@ -20,8 +21,8 @@ _LEAST_LOSS: Final = 1e-7
 """Layers that cost nothing have a bar on a logarithmic axis too."""
 
 
-def score_chart(scores: Mapping[str, PairScores], threshold: Threshold | None) -> str:
-    """Draw how the cosines of both kinds of pairs are spread, the first precision as areas, others as lines on them."""
+def score_chart(scores: Mapping[str, PairScores], threshold: Threshold | None, kind: Kind) -> str:
+    """Draw how the scores of both kinds of pairs are spread, the first precision as areas, others as lines on them."""
     low = min(float(min(own.impostor.min(), own.genuine.min())) for own in scores.values())
     high = max(float(max(own.impostor.max(), own.genuine.max())) for own in scores.values())
     low, high = low - 0.02, high + 0.02
@@ -30,16 +31,21 @@ def score_chart(scores: Mapping[str, PairScores], threshold: Threshold | None) -
     most = max(float(shares.max()) for kinds in spread.values() for shares in kinds)
     ticks = _even_ticks(0, most)
     frame = Frame(
-        Axis(low, high, [(tick, f"{tick:g}") for tick in _even_ticks(low, high)], "cosine: how alike two faces are"),
+        Axis(
+            low,
+            high,
+            [(tick, f"{tick:g}") for tick in _even_ticks(low, high)],
+            f"{WORDS[kind]}: how alike two faces are",
+        ),
         Axis(0, most * 1.05, [(tick, f"{100 * tick:g} %") for tick in ticks], "share of the pairs"),
     )
     steps = np.repeat(edges, 2)[1:-1].tolist()
     parts = frame.axes()
     names = list(scores)
     entries = []
-    for look, kind, words in (("two", 0, "two people"), ("one", 1, "one person")):
+    for look, side, words in (("two", 0, "two people"), ("one", 1, "one person")):
         for place, name in enumerate(names):
-            heights = np.repeat(spread[name][kind], 2).tolist()
+            heights = np.repeat(spread[name][side], 2).tolist()
             if place == 0:
                 parts.append(frame.area(steps, heights, look))
                 entries.append((f"fill area {look}", f"{words}, {name}"))
@@ -51,7 +57,7 @@ def score_chart(scores: Mapping[str, PairScores], threshold: Threshold | None) -
         top = frame.place(threshold.cosine, frame.y.high)
         parts.append(segment(top, frame.place(threshold.cosine, 0), "line ink"))
         parts.append(text((top[0] + 5, top[1] + 12), f"threshold {threshold.cosine:.3f}"))
-    words = f"Histogram of the cosines of pairs of two people and of one person, for {' and '.join(names)}"
+    words = f"Histogram of the {WORDS[kind]}s of pairs of two people and of one person, for {' and '.join(names)}"
     return drawing([*parts, *legend(entries)], words)
 
 

@@ -10,6 +10,7 @@ from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Manifest, Threshold
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import false_positive_rate
+from edgeface.scoring import WORDS
 
 WANTED_FPIR: Final = 1e-2
 """The false positive rate of a search that the largest gallery is told for."""
@@ -39,7 +40,8 @@ def threshold_section(manifest: Manifest) -> list[str]:
         ]
         for threshold in _distinct(manifest.thresholds)
     ]
-    header = ("lets in", "camera in", "templates in", "cosine", "95 % interval", "recognises", "measured on")
+    word = WORDS[manifest.scoring]
+    header = ("lets in", "camera in", "templates in", word, "95 % interval", "recognises", "measured on")
     return [
         *parts,
         markup.paragraph(

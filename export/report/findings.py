@@ -9,6 +9,7 @@ from edgeface.export.thresholds import Scored
 from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import Accuracy, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
+from edgeface.scoring import WORDS
 
 
 def score_section(manifest: Manifest, scored: Scored | None) -> list[str]:
@@ -114,7 +115,8 @@ def _accuracy_table(measured: dict[str, Accuracy]) -> list[str]:
     header = ("precision", "accuracy", "equal error rate", *(f"TAR at {one_in(float(rate))}" for rate in rates))
     return [
         markup.paragraph(
-            f"Accuracy is the share of right answers among {count(first.pairs)} pairs ({first.protocol}); the "
+            f"Accuracy is the share of right answers among {count(first.pairs)} pairs ({first.protocol}), compared by "
+            f"{WORDS[first.scoring]}; the "
             "threshold for each part of them was chosen on the other parts. At the equal error rate, EER, both "
             "mistakes are equally frequent: one number to compare networks by. TAR at 1 in 1 000 is the share of "
             "genuine pairs that are recognised while one impostor pair in a thousand is a false match."
@@ -133,7 +135,7 @@ def _pictures(manifest: Manifest, scored: Scored, curves: dict[str, TradeOff]) -
             "The further apart both heaps lie, the better. What lies right of the threshold is taken for one person. "
             + (f"Areas are {names[0]}; where the others differ, their lines leave them." if len(names) > 1 else "")
         ),
-        score_chart({name: scored.scores[name, name] for name in names}, strictest),
+        score_chart({name: scored.scores[name, name] for name in names}, strictest, scored.scoring),
         markup.subheading("The choice"),
     ]
     drawable = {name: curve for name, curve in curves.items() if len(curve.fmr)}

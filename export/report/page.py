@@ -13,6 +13,7 @@ from edgeface.export.report.wording import SPACE, count, listed, megabytes, one_
 from edgeface.export.thresholds import Scored
 from edgeface.manifest import NOT_STATED, Manifest
 from edgeface.scores import SCORES_NAME
+from edgeface.scoring import WORDS
 
 PRECISION_WORDS = {
     "fp32": "computes with floating point numbers of 32 bits, as it was trained",
@@ -111,8 +112,10 @@ def _nature(manifest: Manifest) -> list[str]:
             f"pixels, turned so that the eyes lie where it expects them) into {contract.dimension} numbers, the "
             "embedding. Embeddings of one person point in similar directions. How similar is told by their cosine: 1 "
             "is the same direction, and around 0 is what two people have. Two faces count as one person from a certain "
-            "cosine on, the threshold. The embedding that is stored when somebody enrols is a template."
+            f"{WORDS[manifest.scoring]} on, the threshold. The embedding that is stored when somebody enrols is a "
+            "template."
         ),
+        markup.paragraph(_scoring(manifest)),
         markup.paragraph(
             "Embeddings of two networks cannot be compared. The embedding space below names this one: templates made "
             "with a bundle of another space must be enrolled again."
@@ -127,6 +130,19 @@ def _nature(manifest: Manifest) -> list[str]:
     )
     parts += [markup.subheading("Where it came from"), markup.facts(rows)]
     return [*parts, *_licences(manifest)]
+
+
+def _scoring(manifest: Manifest) -> str:
+    cohort = manifest.cohort
+    if cohort is None:
+        return " ".join(f"{text}." for text in manifest.lacks)
+    return (
+        "Two dark, blurred or covered faces resemble each other whoever they are, which a cosine takes for likeness. "
+        "So it is not compared with the threshold as it is: what both faces have in common with the strangers that "
+        "they are nearest to is taken away from it. The result is the normalised score; 0 says that two faces are as "
+        f"near to each other as to those. The bundle carries {count(cohort.members)} strangers for that, as "
+        f"embeddings, without pictures and names ({cohort.source})."
+    )
 
 
 def _licences(manifest: Manifest) -> list[str]:
@@ -177,6 +193,8 @@ def _contents(manifest: Manifest) -> list[str]:
     )
     if manifest.detector is not None:
         told[manifest.detector.file] = "face detector"
+    if manifest.quality is not None:
+        told[manifest.quality.file] = "quality network, which says how fit a face is"
     rows = [[name, told.get(name, ""), megabytes(entry.bytes)] for name, entry in manifest.files.items()]
     return [
         markup.heading("What is in the bundle"),

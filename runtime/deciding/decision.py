@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeface.errors import ConfigError
+from edgeface.manifest import Kind
 from edgeface.runtime.deciding.evidence import Evidence
 from edgeface.runtime.gallery.comparison import Comparison
 
@@ -23,7 +24,7 @@ class DecisionSettings:
     """When somebody counts as recognised.
 
     Attributes:
-        threshold: cosine from which on one look agrees with a person. In a search among many people false matches add
+        threshold: score from which on one look agrees with a person. In a search among many people false matches add
             up, so that it depends on how many there are: see `edgeface.runtime.deciding.limits`.
         fmr: false match rate of one comparison at `threshold`, in (0, 1); None if nobody measured it.
         votes: so many of the last `window` looks must agree on one person.
@@ -41,10 +42,11 @@ class DecisionSettings:
         within_s: the looks that make a new match lie within so many seconds; None takes those of the window.
         cooldown_s: a match with the same person is not told again for so long, whichever track it is; 0 always tells.
         exclusive: of two faces in one frame that seem to be one person, only the better is.
-        evidence: what a cosine says, measured; needed by `llr`.
+        evidence: what a score says, measured; needed by `llr`.
         miss: with `llr`, how often the right person may be turned away, in (0, 1).
         correlation: with `llr`, that of two looks at one track, in [0, 1]: with 0 every look counts in full,
             with 1 all count as one.
+        scoring: what a score is.
 
     Raises:
         ConfigError: a value is out of range.
@@ -68,11 +70,12 @@ class DecisionSettings:
     evidence: Evidence | None = None
     miss: float = 0.01
     correlation: float = 0.7
+    scoring: Kind = "cosine"
 
     def __post_init__(self) -> None:
         # A threshold just above 1 is what calibration gives when nothing may match.
         if not -1 <= self.threshold <= 1.001:
-            raise ConfigError(f"a threshold is a cosine in -1 to 1, got {self.threshold}; take the bundle's")
+            raise ConfigError(f"a threshold is a score in -1 to 1, got {self.threshold}; take the bundle's")
         if self.fmr is not None and not 0 < self.fmr < 1:
             raise ConfigError(f"a false match rate lies between 0 and 1, got {self.fmr}")
         if not 1 <= self.votes <= self.window:
@@ -110,9 +113,9 @@ class Decision:
     Attributes:
         state: `pending` until there are enough looks.
         identity: who it is; None unless `state` is `match`.
-        score: cosine of the look that stands for the answer: the median one of those that agree with it, else the best
-            one; None if there was nothing to compare.
-        threshold: that it was held against; with the rule `llr`, the cosine from which on a look speaks for somebody.
+        score: of the look that stands for the answer: the median one of those that agree with it, else the best one;
+            None if there was nothing to compare.
+        threshold: that it was held against; with the rule `llr`, the score from which on a look speaks for somebody.
         runner_up: the nearest other person in that look.
         margin: by how much that one is farther.
         votes: looks that agreed when the answer was last confirmed.
@@ -120,6 +123,10 @@ class Decision:
         why: nobody was recognised; None for a match.
         is_news: this look gave the track an answer for the first time, or another one than before.
         evidence: with the rule `llr`, the log-likelihood ratio for the person in question; otherwise None.
+        evidence_needed: from which on somebody is recognised by that rule; otherwise None.
+        votes_needed: looks that must agree.
+        rule: by which the answer was made.
+        scoring: what the score is.
     """
 
     state: State
@@ -133,6 +140,10 @@ class Decision:
     why: str | None
     is_news: bool = False
     evidence: float | None = None
+    evidence_needed: float | None = None
+    votes_needed: int | None = None
+    rule: Rule = "votes"
+    scoring: Kind = "cosine"
 
 
 def decide(
@@ -155,7 +166,7 @@ def decide(
     leader, votes = ranking[0] if ranking else (None, 0)
     tied = len(ranking) == 2 and ranking[1][1] == votes
     if leader is not None and votes >= settings.votes and not tied:
-        return answer("match", leader, median(supporters[leader]), votes, len(looks), settings.threshold, None)
+        return answer("match", leader, median(supporters[leader]), votes, len(looks), settings, None)
     if held is not None and held.identity is not None:
         loyal = len(everyone.get(held.identity, ()))
         if loyal >= min(settings.hold, settings.votes):
@@ -165,7 +176,7 @@ def decide(
         state = "unknown" if settings.claim is None else "rejected"
     shown = median(supporters[leader]) if leader is not None else nearest(looks)
     why = _why(ranking, shown, settings)
-    return answer(state, None, shown, votes, len(looks), settings.threshold, why)
+    return answer(state, None, shown, votes, len(looks), settings, why)
 
 
 def _supporters(looks: Sequence[Comparison], settings: DecisionSettings) -> dict[str, list[Comparison]]:
@@ -203,22 +214,28 @@ def answer(
     look: Comparison | None,
     votes: int,
     frames: int,
-    threshold: float,
+    settings: DecisionSettings,
     why: str | None,
     evidence: float | None = None,
+    evidence_needed: float | None = None,
 ) -> Decision:
     """Return the decision that one look stands for; see `Decision`."""
+    scale = settings.evidence if settings.rule == "llr" else None
     return Decision(
         state=state,
         identity=identity,
         score=look.best.score if look and look.best else None,
-        threshold=threshold,
+        threshold=settings.threshold if scale is None else scale.neutral,
         runner_up=look.runner_up.name if look and look.runner_up else None,
         margin=look.margin if look else None,
         votes=votes,
         frames=frames,
         why=why,
         evidence=evidence,
+        evidence_needed=evidence_needed,
+        votes_needed=settings.votes,
+        rule=settings.rule,
+        scoring=settings.scoring,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a cosine says about whether two faces are one person: the log-likelihood ratio, from a bundle's score tables."""
+"""What a score says about whether two faces are one person: the log-likelihood ratio, from a bundle's score tables."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import Ranking, ScoreTable
 
-_BINS: Final = 2000  # of cosines in [-1, 1]
+_BINS: Final = 2000  # of scores in [-1, 1]
 _QUANTILES: Final = 2048
 _DENSITY_OF_NOTHING: Final = 0.5  # the uniform one on [-1, 1]
 
@@ -20,12 +20,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Log-likelihood ratios of "this person" against "somebody else", by cosine.
+    """Log-likelihood ratios of "this person" against "somebody else", by score.
 
     Both densities are histograms of the scores of labelled pairs, smoothed by a Gaussian of Silverman's width, with a
     share of 3 / n of the uniform density mixed in: n pairs cannot show that something happens less often than that
     (rule of three). For the same reason no ratio is beyond ln(n / 3) of the pairs that would have to show it. Ratios
-    never fall as the cosine rises: where thin tails say otherwise, the tails are wrong.
+    never fall as the score rises: where thin tails say otherwise, the tails are wrong.
 
     Attributes:
         cosines: (K,) float64, rising.
@@ -54,7 +54,7 @@ class Evidence:
 
     @property
     def neutral(self) -> float:
-        """The cosine from which on a look speaks for the person."""
+        """The score from which on a look speaks for the person."""
         return float(self.cosines[min(int(np.searchsorted(self.ratios, 0.0, side="right")), len(self.cosines) - 1)])
 
 

@@ -195,7 +195,7 @@ class Judge:
         memory.verdict = memory.decision = replace(self._open_question(), why=reason)
 
     def _open_question(self) -> Decision:
-        return answer("pending", None, None, 0, 0, self.settings.threshold, "not looked at yet")
+        return answer("pending", None, None, 0, 0, self.settings, "not looked at yet")
 
 
 def _elsewhere(decision: Decision, holder: int, better: Decision, settings: DecisionSettings) -> Decision:

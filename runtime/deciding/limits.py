@@ -14,7 +14,7 @@ from edgeface.runtime.deciding.evidence import Evidence
 
 @dataclass(frozen=True, slots=True)
 class OperatingThreshold:
-    """A cosine from which on a face counts as somebody, and what it promises.
+    """A score from which on a face counts as somebody, and what it promises.
 
     Attributes:
         cosine: accept at this score or above.
@@ -23,7 +23,7 @@ class OperatingThreshold:
         fpir: how often a stranger then finds at least one, at most; None where `fmr` is.
         tar: share of genuine comparisons that reach it on the data that it was chosen on; None if not known.
         note: why this is not the threshold that was wanted; None if it is.
-        evidence: what a cosine says, where it was asked for and the bundle has score tables.
+        evidence: what a score says, where it was asked for and the bundle has score tables.
     """
 
     cosine: float
@@ -76,7 +76,7 @@ class Limits:
 
         Args:
             templates: how many there are of each precision, None for those that do not say.
-            weigh: say also what a cosine says; see `edgeface.runtime.deciding.evidence`.
+            weigh: say also what a score says; see `edgeface.runtime.deciding.evidence`.
 
         Raises:
             BundleError: there is no threshold for one of these precisions, or no score table, and `weigh`.
@@ -104,7 +104,7 @@ class Limits:
         return OperatingThreshold(strictest.cosine, fmr, count, fpir, strictest.tar, note, evidence)
 
     def can_weigh(self, templates: Mapping[str | None, int]) -> bool:
-        """Whether `search` can say what a cosine says: there are scores for all templates, and no bare threshold."""
+        """Whether `search` can say what a score says: there are scores for all templates, and no bare threshold."""
         return self.cosine is None and set(self._galleries(templates)) <= set(self.tables)
 
     @property

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeface.errors import ConfigError
 from edgeface.faces import FACE_SIZE
+from edgeface.fitness import FAULTS, Fitness
 
 _NOSE_DEPTH: Final = 0.42
 """How far the nose stands out of the plane of eyes and mouth, in eye distances, on a mean head."""
@@ -42,7 +43,8 @@ class Quality:
         pitch_deg: nodded, estimated from the landmarks: positive if the nose points to larger y. Rougher than yaw, as
             noses and chins differ: people who look straight ahead spread by about 10 degrees.
         covered: hints that something hides the `eyes` or the `mouth`: dark glasses, a mask. Only hints: they were set
-            on faces with such things painted on.
+            on faces with such things painted on. What a quality network says counts instead, where there is one.
+        fitness: what the bundle's quality network says; None where the bundle has none.
     """
 
     size_px: float
@@ -52,11 +54,18 @@ class Quality:
     roll_deg: float
     pitch_deg: float = 0.0
     covered: tuple[str, ...] = ()
+    fitness: Fitness | None = None
 
     @property
     def score(self) -> float:
-        """How good a look this is, in [0, 1]: 1 for a large, sharp, bare, frontal face in good light."""
+        """How good a look this is, in [0, 1]: 1 for a large, sharp, bare, frontal face in good light.
+
+        With a quality network, its fitness, but for a face that is small or turned away.
+        """
         near = min(1.0, self.size_px / FACE_SIZE)
+        if self.fitness is not None:
+            upright = 1.0 if self.fitness.turn_deg == 0 else 0.0
+            return near * upright * self.fitness.score * _towards(self.yaw_deg, self.pitch_deg)
         sharp = min(1.0, self.sharpness / _SHARP)
         light = min(1.0, self.brightness / 60, (255 - self.brightness) / 60)
         bare = 0.5 ** len(self.covered)
@@ -64,6 +73,7 @@ class Quality:
 
     def to_json(self) -> dict[str, float]:
         """Return the values by name, rounded; what is covered as 1, what is not as 0."""
+        fitness = {} if self.fitness is None else {"fitness": round(self.fitness.score, 4)}
         return {
             "size_px": round(self.size_px, 1),
             "sharpness": round(self.sharpness, 4),
@@ -74,6 +84,7 @@ class Quality:
             "eyes_covered": float("eyes" in self.covered),
             "mouth_covered": float("mouth" in self.covered),
             "score": round(self.score, 4),
+            **fitness,
         }
 
 
@@ -94,6 +105,8 @@ class QualitySettings:
         max_roll_deg: tilted to either side; alignment turns the face upright, so this is wide.
         max_pitch_deg: nodded up or down.
         may_be_covered: take faces whose eyes or mouth seem to be covered.
+        min_fitness: what the quality network must say at least, where the bundle has one.
+        refused_faults: names of `edgeface.fitness.FAULTS`; a face that has one is refused, however fit it is.
 
     Raises:
         ConfigError: a value is out of range.
@@ -107,6 +120,8 @@ class QualitySettings:
     max_roll_deg: float = 60.0
     max_pitch_deg: float = 60.0
     may_be_covered: bool = True
+    min_fitness: float = 0.0
+    refused_faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.min_size_px >= 0:
@@ -118,19 +133,31 @@ class QualitySettings:
                 "brightness limits lie in 0 to 255, the lower one first, "
                 f"got {self.min_brightness} and {self.max_brightness}; use for example 20 and 220"
             )
+        if not 0 <= self.min_fitness <= 1:
+            raise ConfigError(f"min_fitness lies in 0 to 1, got {self.min_fitness}; use for example 0.5")
         for name in ("max_yaw_deg", "max_roll_deg", "max_pitch_deg"):
             angle = getattr(self, name)
             if not 0 <= angle <= 180:
                 raise ConfigError(f"{name} lies in 0 to 180, got {angle}; use for example 60")
 
 
-def measure(face: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], landmarks: npt.NDArray[np.floating]) -> Quality:
+ENROLMENT_QUALITY: Final = QualitySettings(max_yaw_deg=45.0, max_roll_deg=45.0, refused_faults=FAULTS)
+"""Stricter than for a look: what is enrolled is compared with everything that comes after."""
+
+
+def measure(
+    face: npt.NDArray[np.uint8],
+    box: npt.NDArray[np.floating],
+    landmarks: npt.NDArray[np.floating],
+    fitness: Fitness | None = None,
+) -> Quality:
     """Measure one face.
 
     Args:
         face: (112, 112, 3) uint8 RGB, aligned.
         box: (4,) x, y, width, height in pixels of the frame.
         landmarks: (5, 2) left eye, right eye, nose, left and right mouth corner in pixels of the frame.
+        fitness: what the quality network says of `face`.
     """
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
     contrast = float(cv2.meanStdDev(grey)[1][0, 0])
@@ -144,7 +171,8 @@ def measure(face: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], landmark
         yaw_deg=yaw_deg,
         roll_deg=roll_deg,
         pitch_deg=pitch(landmarks),
-        covered=_covered(grey),
+        covered=_covered(grey) if fitness is None else _said_covered(fitness),
+        fitness=fitness,
     )
 
 
@@ -159,6 +187,10 @@ def _covered(grey: npt.NDArray[np.uint8]) -> tuple[str, ...]:
     if float(detail[82:104, 36:76].mean()) < _MOUTH_DETAIL * float(detail[36:108, 20:92].mean()):
         found.append("mouth")
     return tuple(found)
+
+
+def _said_covered(fitness: Fitness) -> tuple[str, ...]:
+    return tuple(part for part in ("eyes", "mouth") if f"{part}_covered" in fitness.faults)
 
 
 def pose(landmarks: npt.NDArray[np.floating]) -> tuple[float, float]:
@@ -216,6 +248,9 @@ def problem(quality: Quality, settings: QualitySettings) -> str | None:
     """Say why a face is not worth embedding, the first reason that applies; None if it is."""
     if quality.size_px < settings.min_size_px:
         return f"too small: {math.floor(quality.size_px)} px, need {settings.min_size_px:.0f}"
+    if quality.fitness is not None and quality.fitness.turn_deg:
+        # First: the landmarks of a face that hangs upside down lie anywhere, so pose means nothing.
+        return unfit(quality.fitness, settings)
     if abs(quality.yaw_deg) > settings.max_yaw_deg:
         return f"turned away: about {math.ceil(abs(quality.yaw_deg))}°, at most {settings.max_yaw_deg:.0f}°"
     if abs(quality.pitch_deg) > settings.max_pitch_deg:
@@ -231,4 +266,16 @@ def problem(quality: Quality, settings: QualitySettings) -> str | None:
         return f"covered: {' and '.join(quality.covered)}, must be bare"
     if quality.sharpness < settings.min_sharpness:
         return f"blurred: sharpness {quality.sharpness:.3f}, need {settings.min_sharpness:.3f}"
+    return None if quality.fitness is None else unfit(quality.fitness, settings)
+
+
+def unfit(fitness: Fitness, settings: QualitySettings) -> str | None:
+    """Say why a face is not fit to be recognised, as far as the quality network tells; None if it is."""
+    words = fitness.words()
+    if fitness.turn_deg:
+        return f"{words}; turn the picture, or the camera's with --rotate {360 - fitness.turn_deg}"
+    if set(fitness.faults) & set(settings.refused_faults):
+        return words
+    if fitness.score < settings.min_fitness:
+        return f"{words or 'unfit'}: fitness {fitness.score:.2f}, need {settings.min_fitness:.2f}"
     return None

@@ -60,7 +60,7 @@ def weigh(
     votes = [look for look in votes if _ratio(look, leader or "", settings, scale) > 0]
     tied = second is not None and sums[second] >= upper
     if leader is not None and total >= upper and len(votes) >= settings.votes and not tied:
-        return answer("match", leader, median(votes), len(votes), len(looks), scale.neutral, None, total)
+        return answer("match", leader, median(votes), len(votes), len(looks), settings, None, total, upper)
     if held is not None and held.identity is not None and _sum(looks, held.identity, settings, scale) > 0:
         return held
     state: State = "pending"
@@ -77,9 +77,8 @@ def weigh(
         why = f"too few votes for {leader}: {len(votes)} of {settings.votes}"
     elif looks:
         why = f"too little evidence for {leader}: {total:.1f}, need {upper:.1f}"
-    return answer(
-        state, None, shown, len(votes), len(looks), scale.neutral, why if looks else "not looked at yet", total
-    )
+    why = why if looks else "not looked at yet"
+    return answer(state, None, shown, len(votes), len(looks), settings, why, total, upper)
 
 
 def _names(looks: Sequence[Comparison], settings: DecisionSettings) -> list[str]:

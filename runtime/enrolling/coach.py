@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import ConfigError
-from edgeface.runtime.deciding.quality import Quality, QualitySettings, problem
+from edgeface.runtime.deciding.quality import ENROLMENT_QUALITY, Quality, QualitySettings, problem
+from edgeface.scoring import COSINE, Scoring
 
 Angle = Literal["frontal", "left", "right", "up", "down"]
 ANGLES: Final[tuple[Angle, ...]] = ("frontal", "left", "right", "up", "down")
 """In the order in which they are asked for; left and right are the person's own."""
-
-ENROLMENT_QUALITY: Final = QualitySettings(max_yaw_deg=45.0, max_roll_deg=45.0)
-"""Stricter than the camera loop: what is enrolled is compared with everything that comes after."""
 
 REDUNDANT_COSINE: Final = 0.95
 """Templates at least this near say the same. With a MobileFaceNet, nine of ten faces in video frames 40 ms apart stay
@@ -54,7 +52,7 @@ class CoachSettings:
         quality: what a face needs.
         interval_s: between two pictures, so that they differ.
         max_cosine: a picture that is nearer to one that was taken says nothing new.
-        min_cosine: a picture that is farther from all that were taken shows somebody else; None asks for nothing.
+        min_score: a picture whose score with all that were taken is lower shows somebody else; None asks for nothing.
         frontal_deg: a face turned by less is frontal.
         turned_deg: one turned by more shows a side.
         nodded_deg: one that looks up or down by more than the first frontal picture shows that.
@@ -68,7 +66,7 @@ class CoachSettings:
     quality: QualitySettings = field(default_factory=lambda: ENROLMENT_QUALITY)
     interval_s: float = 0.5
     max_cosine: float = REDUNDANT_COSINE
-    min_cosine: float | None = None
+    min_score: float | None = None
     frontal_deg: float = 12.0
     turned_deg: float = 18.0
     nodded_deg: float = 9.0
@@ -122,10 +120,15 @@ class Coach:
     """Looks at one face after the other, and says which to take.
 
     For each frame call `look`. If that finds no fault, embed the face and call `take`, which has the last word.
+
+    Args:
+        settings: what the enrolment should have.
+        scoring: what `min_score` is a score of.
     """
 
-    def __init__(self, settings: CoachSettings | None = None) -> None:
+    def __init__(self, settings: CoachSettings | None = None, scoring: Scoring = COSINE) -> None:
         self.settings = settings or CoachSettings()
+        self._scoring = scoring
         self._left = self.settings.wanted
         self._embeddings: list[npt.NDArray[np.float32]] = []
         self._level_deg: float | None = None
@@ -175,8 +178,12 @@ class Coach:
             nearest = max(float(embedding @ taken) for taken in self._embeddings)
             if nearest >= self.settings.max_cosine:
                 return self._advice(f"nearly the same as one before (cosine {nearest:.2f}), move a little")
-            if self.settings.min_cosine is not None and nearest < self.settings.min_cosine:
-                return self._advice(f"does not look like the person in the pictures before (cosine {nearest:.2f})")
+            if self.settings.min_score is not None:
+                taken = np.stack(self._embeddings)
+                score = float(self._scoring.pairs(np.broadcast_to(embedding, taken.shape), taken).max())
+                if score < self.settings.min_score:
+                    word = self._scoring.word
+                    return self._advice(f"does not look like the person in the pictures before ({word} {score:.2f})")
         angle = self.angle(view)
         if self._level_deg is None and angle == "frontal":
             self._level_deg = view.pitch_deg

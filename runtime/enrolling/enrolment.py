@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError, GalleryError, ImageError, NoFaceError
-from edgeface.faces import align
 from edgeface.files import readable_name
 from edgeface.images import read_photograph
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
-from edgeface.runtime.deciding.quality import Quality, measure, problem
 from edgeface.runtime.detection.detections import Detections
-from edgeface.runtime.enrolling.coach import ENROLMENT_QUALITY, Advice, Coach, View, pitch, redundant
+from edgeface.runtime.enrolling.coach import Advice, Coach, View, pitch, redundant
 from edgeface.runtime.gallery.gallery import Gallery, Template, clean_name
 from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.matching import best_per_person, similarities
-from edgeface.runtime.recognizer import Recognizer, one_face
+from edgeface.runtime.portrait import Portrait, portrait
+from edgeface.runtime.recognizer import Recognizer
+from edgeface.scoring import COSINE, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -37,23 +37,6 @@ Show = Callable[[Frame, Detections, Advice], bool]
 """Shows a frame with its faces and the advice; False if the user wants to stop."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Portrait:
-    """The one face of a picture.
-
-    Attributes:
-        face: (112, 112, 3) uint8 RGB, aligned.
-        quality: how good it is.
-        source: where it came from, for example a file name.
-        embedding: (D,) float32 of unit length; None if it was not needed yet.
-    """
-
-    face: npt.NDArray[np.uint8]
-    quality: Quality
-    source: str
-    embedding: npt.NDArray[np.float32] | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """Who was enrolled with how many templates, how many people the gallery has now, and what is worth knowing."""
@@ -64,26 +47,28 @@ class Enrolment:
     warnings: tuple[str, ...] = ()
 
 
-def portrait(image: npt.NDArray[np.uint8], found: Detections, source: str) -> Portrait:
-    """Align the one face that was found in (H, W, 3) uint8 RGB, and measure it."""
-    face = align(image, found.landmarks[0])
-    return Portrait(face, measure(face, found.boxes[0], found.landmarks[0]), source)
-
-
-def file_portraits(recognizer: Recognizer, paths: Sequence[Path], *, largest: bool = False) -> Iterator[Portrait]:
+def file_portraits(
+    recognizer: Recognizer, paths: Sequence[Path], *, largest: bool = False, force: bool = False
+) -> Iterator[Portrait]:
     """Read picture files and find the one face in each.
+
+    With `force` a face that the gate refuses is taken all the same, and the reason is kept with its source.
 
     Raises:
         ImageError: a file cannot be read, or its face is too poor to be recognised by.
         NoFaceError: no face, or several and not `largest`.
     """
     for path in paths:
-        image, name = read_photograph(path).image, readable_name(str(path))
-        found = one_face(recognizer.detector.detect(image), image, name, largest=largest)
-        taken = portrait(image, found, readable_name(path.name))
-        if reason := problem(taken.quality, ENROLMENT_QUALITY):
-            raise ImageError(f"the face in {name} cannot be enrolled, it is {reason}; use a better picture")
-        yield taken
+        name = readable_name(str(path))
+        taken = recognizer.take(read_photograph(path).image, name, largest=largest)
+        source = readable_name(path.name)
+        if reason := recognizer.gate.refuses(taken.quality, template=True):
+            if not force:
+                raise ImageError(
+                    f"the face in {name} cannot be enrolled, it is {reason}; use a better picture, or --force"
+                )
+            source = f"{source} (forced: {reason})"
+        yield replace(taken, source=source)
 
 
 def coached_portraits(
@@ -117,7 +102,7 @@ def coached_portraits(
         found = recognizer.detector.detect(frame.image)
         seen, view = None, None
         if len(found) == 1:
-            seen = portrait(frame.image, found, f"{source.name} picture {coach.taken + 1}")
+            seen = portrait(frame.image, found, f"{source.name} picture {coach.taken + 1}", recognizer.gate)
             view = View(seen.quality, pitch(found.landmarks[0]))
         advice = coach.look(moment_s, len(found), view)
         if seen is not None and view is not None and advice.fault is None:
@@ -126,7 +111,7 @@ def coached_portraits(
             if advice.fault is None:
                 progress_s = now_s
                 logger.info("%s", advice)
-                yield Portrait(seen.face, seen.quality, seen.source, embedding)
+                yield replace(seen, embedding=embedding)
         fault = advice.fault or fault
         if show is not None and not show(frame, found, advice):
             raise NoFaceError(f"the enrolment was stopped after {coach.taken} of {coach.settings.shots} pictures")
@@ -168,7 +153,7 @@ def enroll(
         Template(embedding, seen.quality.sharpness, seen.source, recognizer.precision)
         for embedding, seen in zip(embeddings, taken, strict=True)
     ]
-    embedder = recognizer.embedder
+    embedder, scoring = recognizer.embedder, recognizer.scoring
     with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
         names, matrix = opened.templates()
         warnings = []
@@ -178,8 +163,8 @@ def enroll(
             except BundleError as error:  # templates of a precision that no threshold is known for
                 warnings = [f"not checked whether {name} is like somebody else in the gallery: {error}"]
             else:
-                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, force=force)
-        opened.enroll(name, templates)
+                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, scoring, force=force)
+        opened.enroll(name, templates, scoring)
         own = [*matrix[[row for row, other in enumerate(names) if other == name]], *embeddings]
         surplus = redundant(np.stack(own))
         if surplus >= MANY_REDUNDANT:
@@ -196,6 +181,7 @@ def resemblances(
     names: Sequence[str],
     matrix: npt.NDArray[np.float32],
     threshold: float,
+    scoring: Scoring = COSINE,
     *,
     force: bool = False,
 ) -> list[str]:
@@ -206,25 +192,28 @@ def resemblances(
         embeddings: (N, D) float32 of unit length, N at least 1.
         names: T names, one a template, T at least 1.
         matrix: (T, D) float32, rows of unit length.
-        threshold: cosine from which on a face is taken for somebody.
+        threshold: score from which on a face is taken for somebody.
+        scoring: how two faces are compared.
         force: warn of somebody else who is too near, instead of raising an error.
 
     Raises:
         GalleryError: one of the faces would be taken for somebody else.
     """
-    scores = np.max([similarities(matrix, embedding) for embedding in embeddings], axis=0)
+    templates = scoring.templates(matrix)
+    scores = np.max([similarities(templates, face) for face in scoring.probes(embeddings)], axis=0)
     warnings = []
     best = dict.fromkeys(names, -math.inf) | {match.name: match.score for match in best_per_person(names, scores)}
     own = best.pop(name, None)
     other = max(best, key=best.__getitem__, default=None)
     if other is not None and best[other] >= threshold:
-        alike = f"{name} looks like {other}, who is in the gallery: cosine {best[other]:.3f}, threshold {threshold:.3f}"
+        numbers = f"{scoring.word} {best[other]:.3f}, threshold {threshold:.3f}"
+        alike = f"{name} looks like {other}, who is in the gallery: {numbers}"
         if not force:
             raise GalleryError(f"{alike}; enrol them under that name if they are one, or with --force if they are two")
         warnings.append(f"{alike}; one may be taken for the other")
     if own is not None and own < threshold:
         warnings.append(
-            f"these pictures do not look like the {name} who was enrolled before: cosine {own:.3f}, threshold "
+            f"these pictures do not look like the {name} who was enrolled before: {scoring.word} {own:.3f}, threshold "
             f"{threshold:.3f}; remove them if it is somebody else"
         )
     return warnings

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from edgeface.errors import EdgefaceError, GalleryError
 from edgeface.runtime.gallery.matching import Match
 from edgeface.runtime.gallery.search import Found, open_index
+from edgeface.scoring import COSINE, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,21 @@ class People:
 
     Args:
         names: T names, one a template; a person with several templates comes several times.
-        matrix: (T, D) float32, rows of unit length.
+        matrix: (T, D + `scoring.extra`) float32, what `scoring.templates` makes of embeddings.
         search: what searches, as `edgeface.runtime.gallery.search.open_index` takes it.
+        scoring: how a face is compared with a template.
 
     Raises:
         UnknownNameError, MissingPackageError: as `open_index`.
     """
 
-    def __init__(self, names: Sequence[str], matrix: npt.NDArray[np.float32], search: str | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        matrix: npt.NDArray[np.float32],
+        search: str | None = None,
+        scoring: Scoring = COSINE,
+    ) -> None:
         if len(names) != len(matrix):
             raise ValueError(f"{len(names)} names for {len(matrix)} templates")
         self.templates = len(names)
@@ -51,7 +59,8 @@ class People:
         self.names: tuple[str, ...] = tuple(rows)
         """Each person once, in the order of their first templates."""
         self._columns = {name: column for column, name in enumerate(self.names)}
-        self._dimension = matrix.shape[1]
+        self._scoring = scoring
+        self._dimension = matrix.shape[1] - scoring.extra
         order = [row for own in rows.values() for row in own]
         if order != list(range(len(order))):  # else there is no need for a second copy of a large gallery
             matrix = matrix[order]
@@ -59,7 +68,7 @@ class People:
         self._index = open_index(matrix, starts, search) if names else None
 
     def compare(self, embeddings: npt.NDArray[np.float32], claim: str | None = None) -> tuple[Comparison, ...]:
-        """Compare faces with everybody; a person's score is the cosine to the nearest of their templates.
+        """Compare faces with everybody; a person's score is that of the nearest of their templates.
 
         Args:
             embeddings: (N, D) float32 of unit length.
@@ -83,6 +92,7 @@ class People:
                 f"the embedder gives {embeddings.shape[1]} numbers a face, the gallery holds {self._dimension}; "
                 "use the bundle that the people were enrolled with, or enrol them again"
             )
+        embeddings = self._scoring.probes(embeddings)
         if claim is None:
             return tuple(Comparison(*map(self._match, found)) for found in self._index.two_best(embeddings))
         claimed = self._columns.get(claim)

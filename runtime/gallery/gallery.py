@@ -13,12 +13,14 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.cohort import Cohort
 from edgeface.errors import GalleryError
 from edgeface.runtime.gallery import log as gallery_log
 from edgeface.runtime.gallery.people import (
@@ -33,6 +35,7 @@ from edgeface.runtime.gallery.people import (
 from edgeface.runtime.gallery.reader import GalleryReader
 from edgeface.runtime.gallery.record_sum import RecordSum
 from edgeface.runtime.gallery.records import PersonRow, TemplateRow
+from edgeface.scoring import COSINE, Scoring
 
 __all__ = ["Gallery", "Person", "Template", "TemplateInfo", "clean_name"]
 
@@ -46,8 +49,13 @@ class Gallery(GalleryReader):
         """Add one template to a person, who is made if new; returns the template's id. See `enroll`."""
         return self.enroll(name, (Template(embedding, quality, source),))[0]
 
-    def enroll(self, name: str, templates: Sequence[Template]) -> tuple[int, ...]:
+    def enroll(self, name: str, templates: Sequence[Template], scoring: Scoring = COSINE) -> tuple[int, ...]:
         """Add templates to a person, who is made if new: all of them or, on any error, none.
+
+        Args:
+            name: of the person.
+            templates: to add.
+            scoring: of the bundle that made them; their cohort means are stored with them.
 
         Returns:
             The ids of the templates.
@@ -60,16 +68,7 @@ class Gallery(GalleryReader):
         if not templates:
             raise GalleryError(f"no templates for {name!r}; give at least one face")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = [
-            TemplateRow(
-                to_blob(t.embedding, self.dimension, self.path),
-                clean_quality(t.quality),
-                clean_source(t.source),
-                t.precision,
-                now,
-            )
-            for t in templates
-        ]
+        rows = [self._row(template, now, scoring.cohort) for template in templates]
         with self.changing() as connection:
             person = self.records.find(connection, name) or self.records.add_person(connection, name, now)
             ids = tuple(self.records.add_template(connection, person, row) for row in rows)
@@ -162,6 +161,14 @@ class Gallery(GalleryReader):
     def can_change(self) -> bool:
         """Whether the file can be written, as far as is known."""
         return self._file.obstacle is None
+
+    def _row(self, template: Template, now: str, cohort: Cohort | None) -> TemplateRow:
+        blob = to_blob(template.embedding, self.dimension, self.path)
+        row = TemplateRow(blob, clean_quality(template.quality), clean_source(template.source), template.precision, now)
+        if cohort is None:
+            return row
+        mean = float(cohort.means(np.frombuffer(blob, "<f4")[None])[0])
+        return replace(row, cohort=cohort.id, cohort_mean=mean)
 
     @contextlib.contextmanager
     def changing(self, *, removes: bool = False) -> Iterator[sqlite3.Connection]:

@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How well a face fits a person: the cosine to the nearest of that person's templates, in [-1, 1]."""
+    """How well a face fits a person: the score with the nearest of that person's templates, in [-1, 1]."""
 
     name: str
     score: float
 
 
 def similarities(matrix: npt.NDArray[np.float32], embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the cosine of one face with each template.
+    """Return the score of one face with each template.
 
     Args:
-        matrix: (T, D) float32, rows of unit length.
-        embedding: (D,) float32 of unit length.
+        matrix: (T, D) float32, the side of the templates; see `edgeface.scoring.Scoring`.
+        embedding: (D,) float32, the side of the face.
 
     Returns:
         (T,) float32 in [-1, 1].

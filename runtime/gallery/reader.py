@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 import re
 import sqlite3
 from collections import Counter
@@ -22,6 +23,7 @@ from edgeface.runtime.gallery.protection import reseal
 from edgeface.runtime.gallery.records import PersonRow, Records, TemplateRow
 from edgeface.runtime.gallery.schema import NO_ENCRYPTION
 from edgeface.runtime.gallery.sealing import Sealer
+from edgeface.scoring import COSINE, Scoring
 
 
 def is_encrypted(path: Path, timeout_s: float = 5.0) -> bool:
@@ -132,8 +134,16 @@ class GalleryReader:
                 for number, _, row in self.records.templates(connection, person)
             )
 
-    def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        """Return the names, one a template, and the (T, D) float32 matrix with rows of unit length.
+    def templates(self, scoring: Scoring = COSINE) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        """Return the names, one a template, and the side of the templates of all comparisons.
+
+        Args:
+            scoring: how faces are compared with them. Cohort means that are not stored, or belong to another cohort,
+                are computed.
+
+        Returns:
+            T names, and the (T, D + `scoring.extra`) float32 matrix that `scoring.templates` makes; without a cohort
+            the embeddings as they are, rows of unit length.
 
         Raises:
             GalleryError: a template is damaged or was altered.
@@ -141,6 +151,7 @@ class GalleryReader:
         # Taken first: a change in between is then seen as one more change, never missed.
         loaded = self.version
         names: list[str] = []
+        means: list[float] = []
         with self._reading() as connection:
             count, stored = connection.execute(
                 "SELECT COUNT(*), IFNULL(SUM(LENGTH(embedding)), 0) FROM templates"
@@ -155,6 +166,7 @@ class GalleryReader:
                     continue
                 view[end - size : end] = blob
                 names.append(person.name)
+                means.append(_known_mean(row, scoring))
             if len(names) != count:
                 raise damaged(self.path)
         matrix = np.frombuffer(memory, "<f4").reshape(count, self.dimension)
@@ -163,7 +175,7 @@ class GalleryReader:
         if odd.any():
             raise self._damaged(names[int(odd.argmax())])
         self._loaded = loaded
-        return tuple(names), matrix.astype(np.float32, copy=False)
+        return tuple(names), _side(matrix.astype(np.float32, copy=False), np.array(means, np.float32), scoring)
 
     def precisions(self, name: str | None = None) -> dict[str | None, int]:
         """Return how many templates were made with each precision, None for those that do not say.
@@ -260,3 +272,17 @@ class GalleryReader:
 
     def _damaged(self, name: str) -> GalleryError:
         return GalleryError(f"a template of {name!r} in gallery {self.path} is damaged; remove and enrol again")
+
+
+def _known_mean(row: TemplateRow, scoring: Scoring) -> float:
+    """Return the stored cohort mean of a template; NaN if there is none, or one with another cohort."""
+    cohort = scoring.cohort
+    return row.cohort_mean if cohort and row.cohort == cohort.id and row.cohort_mean is not None else math.nan
+
+
+def _side(matrix: npt.NDArray[np.float32], means: npt.NDArray[np.float32], scoring: Scoring) -> npt.NDArray[np.float32]:
+    """Return the side of the templates; means that are NaN are computed."""
+    unknown = np.isnan(means)
+    if scoring.cohort is not None and unknown.any():
+        means[unknown] = scoring.cohort.means(matrix[unknown])
+    return scoring.templates(matrix, means)

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +34,18 @@ class PersonRow:
 
 @dataclass(frozen=True, slots=True)
 class TemplateRow:
-    """One template, as it is kept. `embedding` is D little-endian float32; `created` UTC, ISO 8601."""
+    """One template, as it is kept. `embedding` is D little-endian float32; `created` UTC, ISO 8601.
+
+    `cohort_mean` is its mean with the cohort of that id, see `edgeface.cohort`; None where it was enrolled without.
+    """
 
     embedding: bytes
     quality: float | None
     source: str
     precision: str | None
     created: str
+    cohort: str | None = None
+    cohort_mean: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +228,10 @@ class Records:
 
     def add_template(self, connection: sqlite3.Connection, person: PersonRow, row: TemplateRow) -> int:
         """Add a template to a person; returns its id."""
-        columns = "embedding, source, quality, precision, created, person"
-        insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?)"
-        values = (*self._stored_template(person, row), row.quality, row.precision, row.created, person.id)
+        columns = "embedding, source, quality, precision, created, cohort, cohort_mean, person"
+        insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        facts = (row.quality, row.precision, row.created, row.cohort, row.cohort_mean)
+        values = (*self._stored_template(person, row), *facts, person.id)
         number = connection.execute(insert, values).lastrowid or 0
         self._count_template(connection, number)
         return number
@@ -251,7 +257,7 @@ class Records:
         """
         people = {row.id: row for row in ([person] if person else self.people(connection))}
         which = "" if person is None else f"WHERE person = {person.id:d} "
-        columns = "id, person, embedding, quality, source, precision, created"
+        columns = "id, person, embedding, quality, source, precision, created, cohort, cohort_mean"
         for number, owner, *rest in connection.execute(f"SELECT {columns} FROM templates {which}ORDER BY id"):
             if owner not in people:
                 raise self.altered("a template of nobody")
@@ -304,7 +310,7 @@ class Records:
             raise self.altered(f"a template of {person.name!r}") from None
         size = int.from_bytes(opened[:4], "little")
         embedding, source = opened[4 : 4 + size], opened[4 + size :].decode()
-        return TemplateRow(embedding, row.quality, source, row.precision, row.created)
+        return replace(row, embedding=embedding, source=source)
 
     def _stored_template(self, person: PersonRow, row: TemplateRow) -> tuple[bytes, str]:
         """Return what goes into the columns `embedding` and `source`; sealed, the source is in with the embedding."""
@@ -317,7 +323,8 @@ class Records:
 
 
 def _belongs(person: PersonRow, row: TemplateRow) -> tuple[str | float | None, ...]:
-    return "template", person.uid.hex(), row.quality, row.precision, row.created
+    told = () if row.cohort is None and row.cohort_mean is None else (row.cohort, row.cohort_mean)
+    return "template", person.uid.hex(), row.quality, row.precision, row.created, *told
 
 
 def _is_sound(row: TemplateRow) -> bool:
@@ -327,4 +334,6 @@ def _is_sound(row: TemplateRow) -> bool:
         and isinstance(row.precision, str | None)
         and isinstance(row.source, str)
         and isinstance(row.created, str)
+        and isinstance(row.cohort, str | None)
+        and (row.cohort_mean is None or (isinstance(row.cohort_mean, float) and 0 <= row.cohort_mean <= 1))
     )

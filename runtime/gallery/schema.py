@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 APPLICATION_ID: Final = int.from_bytes(b"EFgl", "big")
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 NO_ENCRYPTION: Final = "none"
 AES_GCM: Final = "aes-256-gcm"
@@ -53,7 +53,9 @@ SCHEMA: Final = (
         quality REAL,
         source TEXT NOT NULL,
         created TEXT NOT NULL,
-        precision TEXT
+        precision TEXT,
+        cohort TEXT,
+        cohort_mean REAL
     )""",
     "CREATE INDEX templates_person ON templates (person)",
     "CREATE UNIQUE INDEX people_uid ON people (uid)",
@@ -84,10 +86,17 @@ def _look_for_residue(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESIDUE, secrets.token_hex(8)))
 
 
+def _remember_cohort_means(connection: sqlite3.Connection) -> None:
+    """Version 5 remembers the cohort mean of each template; that of older ones is computed when the gallery is read."""
+    connection.execute("ALTER TABLE templates ADD COLUMN cohort TEXT")
+    connection.execute("ALTER TABLE templates ADD COLUMN cohort_mean REAL")
+
+
 MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {
     1: _remember_precision,
     2: _protect_and_log,
     3: _look_for_residue,
+    4: _remember_cohort_means,
 }
 """What brings a gallery from this schema version to the next; all of them run in one transaction."""
 

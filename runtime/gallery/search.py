@@ -36,8 +36,8 @@ class PeopleIndex(Protocol):
     def two_best(self, embeddings: Floats, without: int | None = None) -> list[tuple[Found, ...]]:
         """Return for each of (N, D) float32 faces the two nearest people, or fewer if there are no more.
 
-        A person's score is the cosine to the nearest of their templates. Of equals the lower number comes first.
-        `without` leaves one person out.
+        A person's score is the largest inner product with one of their templates. Of equals the lower number comes
+        first. `without` leaves one person out.
         """
         ...
 
@@ -50,7 +50,8 @@ def open_index(matrix: Floats, starts: npt.NDArray[np.intp], kind: str | None = 
     """Return the index for a gallery.
 
     Args:
-        matrix: (T, D) float32, rows of unit length, those of each person together; T at least 1.
+        matrix: (T, D) float32, one row a template, those of each person together; T at least 1. The inner product of a
+            row and a face is their score.
         starts: (P,) first row of each person, rising from 0.
         kind: one of `KINDS`; None asks the environment.
 
