@@ -76,8 +76,9 @@ class Gate:
 
 
 CONCLUSIVE: Final = ("eyes_covered", "mouth_covered", "cut", "dark")
-"""Faults that make strangers alike: two masks, two dark pictures, two halves of a face. Of blur, the fitness says how much
-is too much."""
+"""Faults that make strangers alike: two masks, two dark pictures, two halves of a face.
+
+Of blur, the fitness says how much is too much."""
 
 OPEN: Final = Gate()
 """The gate of a bundle without a quality network."""
