@@ -27,11 +27,11 @@ from edgeface.manifest import Licences, Manifest
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.decision import DecisionSettings
-from edgeface.runtime.enrolling.enrolment import Portrait, enroll, portrait
+from edgeface.runtime.enrolling.enrolment import enroll
 from edgeface.runtime.events import Event, ListSink
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.loop import RunSettings, run
-from edgeface.runtime.portrait import one_face
+from edgeface.runtime.portrait import Portrait, one_face, portrait
 from edgeface.runtime.recognizer import Recognizer, open_recognizer
 from edgeface.runtime.showing.recorder import VideoRecorder
 from edgeface.runtime.sinks.file import FileSink
@@ -163,7 +163,7 @@ def _portraits(recognizer: Recognizer, seed: int, number: int, count: int = 3) -
         nuisance = dataclasses.replace(sample_nuisance(rng, 0.4), occluder_radius=0.0)
         image = render_face(nth_identity(seed, number), nuisance, size_wh=(320, 320)).image
         found = one_face(recognizer.detector.detect(image), image, f"portrait {index}", largest=True)
-        pictures.append(portrait(image, found, f"portrait {index}"))
+        pictures.append(portrait(image, found, f"portrait {index}", recognizer.gate))
     return pictures
 
 

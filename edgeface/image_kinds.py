@@ -98,7 +98,6 @@ def _branded(*names: bytes) -> Callable[[bytes], bool]:
 
 
 _TIFF: Final = _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _XML: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,400}>\s*)?(?:<!--.{0,400}?-->\s*)*"
 
 _BMP_HEADERS: Final = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))

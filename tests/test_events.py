@@ -41,7 +41,9 @@ def test_boxes_of_a_reduced_picture_are_in_pixels_of_the_file():
         latency_ms={},
         reduction=4,
     )
-    assert event.box == (40, 80, 120, 160) and event.quality is not None and event.quality.size_px == 120
+    assert event.box == (40, 80, 120, 160)
+    assert event.quality is not None
+    assert event.quality.size_px == 120
 
 
 def test_an_event_has_exactly_the_documented_fields():

@@ -65,7 +65,7 @@ def test_the_gate_names_the_reason():
     assert unfit(Fitness(0.9, faults=("blurred",)), some) is None
     assert unfit(Fitness(0.9, faults=("cut", "blurred")), some) == "part of the face is outside the picture, blurred"
     assert unfit(Fitness(0.9, 180), compare) == "upside down; turn the picture, or the camera's with --rotate 180"
-    assert unfit(Fitness(0.9, 90), compare).endswith("--rotate 270")
+    assert (unfit(Fitness(0.9, 90), compare) or "").endswith("--rotate 270")
     with pytest.raises(ConfigError, match="min_fitness"):
         QualitySettings(min_fitness=1.1)
 
@@ -73,7 +73,7 @@ def test_the_gate_names_the_reason():
 def test_a_face_that_hangs_upside_down_is_refused_before_its_pose_is_looked_at():
     face = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
     quality = measure(face, BOX, TEMPLATE[::-1], Fitness(0.9, 180))
-    assert Gate().refuses(quality).startswith("upside down")
+    assert (Gate().refuses(quality) or "").startswith("upside down")
     assert quality.score == 0
 
 

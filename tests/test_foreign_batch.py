@@ -2,6 +2,7 @@
 
 import re
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from edgeface.errors import ExportError
 from edgeface.export.importing.batch import MixedError
 from edgeface.export.importing.freeing import free_batch
 from edgeface.export.importing.inputs import Image
+from edgeface.export.preprocessing import Preprocessing
 from tests.foreign_networks import (
     CHANNELS,
     DIMENSION,
@@ -298,7 +300,7 @@ SIZES = (2, 3, 4)
 
 
 def image():
-    return Image("x", 1, SimpleNamespace(sizes=SIZES))
+    return Image("x", 1, cast(Preprocessing, SimpleNamespace(sizes=SIZES)))
 
 
 def run(model, faces):

@@ -135,7 +135,7 @@ def test_changed_bytes_of_a_detector(fast_path: Path) -> None:
     values["data"]["path"] = "x"
     settings = DetectorConfig.from_dict(values)
     learner = DetectorLearner(settings)
-    save_detector(learner, fast_path / "run", 2, None)
+    save_detector(learner, fast_path / "run", 2, ["a.jpg"], None)
     folder = fast_path / "run" / "checkpoint"
     shutil.copytree(folder, fast_path / "whole")
     bad = 0
@@ -145,6 +145,6 @@ def test_changed_bytes_of_a_detector(fast_path: Path) -> None:
         whole = (fast_path / "whole" / name).read_bytes()
         (folder / name).write_bytes(changed(whole, pick))
         bad += refused(lambda: load_detector(folder))
-        bad += refused(lambda: load_training(learner, fast_path / "run"))
+        bad += refused(lambda: load_training(learner, fast_path / "run", ["a.jpg"]))
         (folder / name).write_bytes(whole)
     assert bad > 10

@@ -53,7 +53,7 @@ def verify_command(
         require_keys=require_key or (),
     )
     names = (readable_name(str(first)), readable_name(str(second)))
-    found = verify(recognizer, *images, names, largest=largest)
+    found = verify(recognizer, images[0], images[1], names, largest=largest)
     scoring = recognizer.scoring
     if as_json:
         console.print_json(

@@ -89,7 +89,7 @@ def _can_decompose(node: onnx.NodeProto, opset: int) -> bool:
         schema: Any = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
         return False
-    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _with_defaults(model: onnx.ModelProto, operators: list[str]) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edgeface.errors import GalleryError, NoGalleryError
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.gallery.key import GalleryKey
+from edgeface.scoring import COSINE, Scoring
 
 _RETRY_S: Final = 0.5  # between two looks into a file that is there and is no gallery yet
 
@@ -54,13 +55,13 @@ class AwaitedGallery:
         self._retry_s = clock()
         self._look()
 
-    def templates(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        """Return the names, one a template, and the (T, D) float32 matrix with rows of unit length."""
+    def templates(self, scoring: Scoring = COSINE) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        """Return the names, one a template, and the side of the templates; see `GalleryReader.templates`."""
         self._look()
         self._is_news = False
         if self._gallery is None:
-            return (), np.zeros((0, self._dimension), np.float32)
-        return self._gallery.templates()
+            return (), np.zeros((0, self._dimension + scoring.extra), np.float32)
+        return self._gallery.templates(scoring)
 
     def precisions(self, name: str | None = None) -> dict[str | None, int]:
         """Return how many templates were made with each precision; see `GalleryReader.precisions`."""
