@@ -148,6 +148,16 @@ def recalibrate(
     return Recalibration(manifest, before, measure_effects(manifest.thresholds, scored), suspects, files)
 
 
+def check_place(bundle: Bundle, out: Path | None) -> None:
+    """Refuse to replace a bundle of the installed package.
+
+    Raises:
+        BundleError: that was asked.
+    """
+    if out is None and bundle.path in SHIPPED.values():
+        raise BundleError(f"bundle {bundle.path} belongs to the installed package; give a new one with --out")
+
+
 def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) -> Path:
     """Write the bundle with its new thresholds: all of it or nothing, and never with the old signature.
 
@@ -163,8 +173,7 @@ def write_recalibrated(bundle: Bundle, result: Recalibration, out: Path | None) 
         BundleError: `out` is something else than a bundle, or files would be lost that the manifest does not list.
         ConfigError: it cannot be written.
     """
-    if out is None and bundle.path in SHIPPED.values():
-        raise BundleError(f"bundle {bundle.path} belongs to the installed package; give a new one with --out")
+    check_place(bundle, out)
     target = bundle.path.resolve() if out is None else out  # a link to a bundle stays a link
     is_zip = not target.is_dir() if out is None else out.suffix == ".zip"
     if out is None and bundle.unlisted():

@@ -36,8 +36,8 @@ def said(results: dict[str, object]) -> str:
             rows.append(f"{row['title']}: {row['refused']:.1%} refused, FMR {fmr:.2%}{found}")
     return (
         f"{results['people']} people of {Path(str(results['data'])).name} with two pictures, everybody compared with "
-        f"everybody at the threshold for {results['promised_fmr']:g}, both pictures under the condition, of those that the gate lets "
-        f"through. {'; '.join(rows)}"
+        f"everybody at the threshold for {results['promised_fmr']:g}, both pictures under the condition, of those "
+        f"that the gate lets through. {'; '.join(rows)}"
     )
 
 

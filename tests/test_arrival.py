@@ -133,6 +133,9 @@ def test_eval(reach):
     has(seen, open_named__provider="openvino")
 
 
+OPENED = SimpleNamespace(origin={}, remarks=(), reference=lambda faces: np.zeros((len(faces), 4)))
+
+
 def test_export(reach, monkeypatch, places):
     network = "export.sources.checkpoint_network"
     monkeypatch.setattr("edgeface.export.quantization.calibration.check_aligned", lambda *_: None)
@@ -143,7 +146,7 @@ def test_export(reach, monkeypatch, places):
     )
     has(seen, open_pairs__split="train", open_pairs__pairs=places["PAIRS"], open_faces__split="train")
     has(seen, checkpoint_network__opset=19)
-    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: SimpleNamespace(origin={}, remarks=()))
+    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: OPENED)
     monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
     seen = reach(
         "export RUN --out OUT --calibration FACES --seed 3 --calibration-method entropy --min-cosine 0.9 "
@@ -197,7 +200,7 @@ def test_verify(reach):
 @pytest.mark.parametrize("option", ["--largest", "--no-largest"])
 def test_verify_takes_the_largest_face_or_not(reach, option):
     asked = "verify PICTURE PICTURE --bundle BUNDLE --detector DETECTOR --no-largest"
-    seen = reach(asked.replace("--no-largest", option), "runtime.recognizer.one_face")
+    seen = reach(asked.replace("--no-largest", option), "runtime.portrait.one_face")
     has(seen.one_face, largest=option == "--largest")
 
 

@@ -73,7 +73,7 @@ def calibrate_command(
     from edgeface.data import open_faces
     from edgeface.errors import ConfigError
     from edgeface.export.people import gather_people
-    from edgeface.export.recalibration import check_people, recalibrate, write_recalibrated
+    from edgeface.export.recalibration import check_people, check_place, recalibrate, write_recalibrated
     from edgeface.export.strangers import draw_strangers, make_cohort
     from edgeface.files import readable_name
     from edgeface.runtime.bundle import open_bundle
@@ -89,6 +89,7 @@ def calibrate_command(
     if detector is not None:
         refuse_loose(detector, require_key or ())
     opened = open_bundle(bundle, require_keys=require_key or ())
+    check_place(opened, out)
     rates = console.rates(fmr) if fmr is not None else _rates(opened)
     label = readable_name(name or Path(data).name)
     faces = open_faces(data, split=split)
