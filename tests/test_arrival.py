@@ -286,7 +286,7 @@ def test_run_decides(reach):
     )
     settings = seen.run.settings
     has(settings.decision, votes=4, window=6, within_s=2.5, cooldown_s=7.0, miss=0.02, correlation=0.5, min_margin=0.1)
-    has(settings, quality__min_size_px=33.0, attention__max_looks=3, max_frames=9)
+    has(settings, gate__compare__min_size_px=33.0, attention__max_looks=3, max_frames=9)
 
 
 def test_run_looks_for_life(reach):
