@@ -77,7 +77,7 @@ def _seed_bundle(folder: Path) -> None:
     (folder / "b").mkdir()
     for name in manifest["files"]:
         data = network() if name.endswith(".onnx") else (source / name).read_bytes()
-        if name not in ("scores.json",) and not name.endswith(".onnx"):
+        if name not in ("scores.json", "cohort.bin") and not name.endswith(".onnx"):
             data = data[:200]
         (folder / "b" / name).write_bytes(data)
     (folder / "b" / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
