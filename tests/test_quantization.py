@@ -43,6 +43,7 @@ from edgeface.export.speed import explain_speed, race
 from edgeface.runtime.embedder import open_embedder
 from edgeface.runtime.placement import placement
 from edgeface.runtime.providers.session import open_session
+from tests.processors import needs_sums_of
 from tests.test_export import smooth_pictures
 
 
@@ -107,6 +108,7 @@ def outputs_of(model, name, faces):
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_int8_keeps_the_faces(model, faces, target):
+    needs_sums_of(target)
     quantizer = Quantizer(model, faces, TARGETS[target])
     quantized = quantizer.write(Plan())
     assert compare(embed(model, faces), embed(quantized, faces)).min_cosine > 0.97
