@@ -66,7 +66,7 @@ def elementwise(compute: Compute | None = None) -> Rule:
 
 
 def _refuse_widening(inputs: Sequence[Extent]) -> None:
-    """Refuse a constant of one number but many dimensions: where onnxruntime fuses nodes, it forgets that they widen."""
+    """Refuse a constant of one number but many dimensions: where onnxruntime fuses nodes, it forgets them."""
     widest = max(len(extent.shape) for extent in inputs)
     others = max((len(extent.shape) for extent in inputs if not _is_number(extent)), default=widest)
     if widest > others:
