@@ -398,7 +398,7 @@ def test_the_search_keeps_a_bound(quantizer, trial):
     assert found.record is not None and found.sensitivities
     assert set(free) < set(found.record.float_nodes) < {layer.name for layer in quantizer.graph.layers}
     assert trial.parity(found.data).min_cosine >= bound
-    assert f"at least {bound:g} asked, on {len(trial.faces)} faces" in str(found.record.bound)
+    assert f"at least {round(bound, 5):g} asked, on {len(trial.faces)} faces" in str(found.record.bound)
     assert found.data == quantize_within(quantizer, Bounds(min_cosine=bound), trial).data
     loose = quantize_within(quantizer, Bounds(min_cosine=everything - 0.01), trial)
     assert loose.record is not None and loose.record.float_nodes == free and not loose.sensitivities
