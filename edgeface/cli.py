@@ -28,7 +28,7 @@ from edgeface.commands.data import data_align_command, data_check_command, data_
 from edgeface.commands.demo import demo_command
 from edgeface.commands.doctor import doctor_command
 from edgeface.commands.enroll import enroll_command
-from edgeface.commands.eval import eval_command
+from edgeface.commands.eval import EvalCommand, eval_command
 from edgeface.commands.export import export_command
 from edgeface.commands.fetch import bundle_fetch_command
 from edgeface.commands.gallery import (
@@ -200,7 +200,7 @@ def common(
 app.command("demo")(demo_command)
 app.command("train")(train_command)
 app.command("compare")(compare_command)
-app.command("eval")(eval_command)
+app.command("eval", cls=EvalCommand)(eval_command)
 app.command("export")(export_command)
 app.command("calibrate")(calibrate_command)
 app.command("verify")(verify_command)

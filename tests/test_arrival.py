@@ -129,11 +129,19 @@ def test_eval(reach):
     )
     has(seen, open_named__precision="fp32", open_named__provider="cpu", open_named__threads=2)
     has(seen, open_plan__seed=3, progress__quiet=True)
+    assert reach("eval BUNDLE --data FACES --cosine", "commands.labelled.open_named").open_named.cosine
     seen = reach("eval BUNDLE --data FACES --provider openvino", "commands.labelled.open_named")
     has(seen, open_named__provider="openvino")
 
 
 OPENED = SimpleNamespace(origin={}, remarks=(), reference=lambda faces: np.zeros((len(faces), 4)))
+
+
+@pytest.mark.parametrize("command", ["eval BUNDLE --conditions --data FACES", "eval BUNDLE --data FACES --conditions"])
+def test_conditions_without_names_are_all(reach, command):
+    assert reach(command, "commands.conditions.evaluate").evaluate.conditions == "all"
+    named = reach(command.replace("--conditions", "--conditions mask,dark-20"), "commands.conditions.evaluate")
+    assert named.evaluate.conditions == "mask,dark-20"
 
 
 def test_export(reach, monkeypatch, places):
@@ -157,6 +165,26 @@ def test_export(reach, monkeypatch, places):
     settings = seen.export_bundle.settings
     has(settings, method="entropy", name="N", batch=4, licences__weights="W", licences__data="D")
     has(settings.bounds, min_cosine=0.9, max_latency_ms=5.0, max_bytes=1000, sensitivity=True)
+
+
+def test_export_takes_a_cohort_a_gate_and_a_networks_parts(reach, monkeypatch, places):
+    monkeypatch.setattr("edgeface.export.quantization.calibration.check_aligned", lambda *_: None)
+    monkeypatch.setattr("edgeface.export.sources.checkpoint_network", lambda path, opset: OPENED)
+    monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
+    seen = reach(
+        "export RUN --out OUT --calibration FACES --cohort FACES --cohort-split train",
+        *("data.open_faces", "export.strangers.draw_strangers"),
+    )
+    has(seen, draw_strangers__name="faces", open_faces__split="train", open_faces__path=str(places["FACES"]))
+    seen = reach(
+        "export RUN --out OUT --calibration FACES --no-cohort --quality DETECTOR", "export.pipeline.export_bundle"
+    )
+    has(seen.export_bundle, strangers=None, settings__quality=places["DETECTOR"].read_bytes())
+    seen = reach(
+        "export --onnx net.onnx --out OUT --calibration FACES --output emb --set-input train=0",
+        "commands.labelled.foreign_choices",
+    )
+    has(seen.foreign_choices, output="emb", set_inputs=["train=0"])
 
 
 def test_export_of_a_detector(reach):
@@ -275,18 +303,22 @@ def test_run_opens_a_camera(reach):
     has(seen.open_frames.live, reconnect=False, give_up_after_s=9.0, wait_at_start=True, open_timeout_s=3.0)
     has(seen.open_frames.live, read_timeout_s=4.0, watch__frozen_after_s=8.0, watch__min_fps=2.0)
     seen = reach(f"run --camera 7 {OPEN} --reconnect", "runtime.cameras.capture.open_frames")
-    assert seen.open_frames.live.reconnect
+    assert seen.open_frames.live.reconnect and not seen.open_frames.live.any_certificate
+    seen = reach(f"run --source https://c/ {OPEN} --any-certificate", "runtime.cameras.capture.open_frames")
+    assert seen.open_frames.live.any_certificate
+    enroll = "enroll Ada --source https://c/ --bundle BUNDLE --detector DETECTOR --any-certificate"
+    assert reach(enroll, "runtime.cameras.capture.open_frames").open_frames.live.any_certificate
 
 
 def test_run_decides(reach):
     seen = reach(
         f"run --source FOLDER {OPEN} --votes 4 --window 6 --within 2.5 --cooldown 7 --miss 0.02 --correlation 0.5 "
-        "--min-margin 0.1 --min-face 33 --max-looks 3 --max-frames 9 --decision votes",
+        "--min-margin 0.1 --min-face 33 --max-looks 3 --max-frames 9 --decision votes --max-age 3",
         "runtime.loop.run",
     )
     settings = seen.run.settings
     has(settings.decision, votes=4, window=6, within_s=2.5, cooldown_s=7.0, miss=0.02, correlation=0.5, min_margin=0.1)
-    has(settings, gate__compare__min_size_px=33.0, attention__max_looks=3, max_frames=9)
+    has(settings, gate__compare__min_size_px=33.0, attention__max_looks=3, max_frames=9, max_age_s=3.0)
 
 
 def test_run_looks_for_life(reach):
@@ -301,15 +333,15 @@ def test_run_tells(reach):
     seen = reach(
         f"run --source FOLDER {OPEN} --record r.avi --record-minutes 5 --events e --events-max-bytes 100 "
         "--events-keep 2 --events-sync --on-event lost=true --hook-timeout 3 --webhook https://w --mqtt mqtts://m/t "
-        "--outbox o.db --outbox-max-bytes 200 --flush 1 --snapshots s --snapshots-keep 3 --snapshots-of frame "
-        "--snapshots-unknown --snapshots-show-others --quiet",
+        "--late-match drop --outbox o.db --outbox-max-bytes 200 --flush 1 --snapshots s --snapshots-keep 3 "
+        "--snapshots-of frame --snapshots-unknown --snapshots-show-others --quiet",
         "commands.outputs.Outputs",
     )
     options = seen.Outputs.options
     has(options, record_minutes=5.0, events_max_bytes=100, events_keep=2, events_sync=True, on_event=["lost=true"])
     has(options, hook_timeout=3.0, webhook="https://w", mqtt="mqtts://m/t", outbox=Path("o.db"), outbox_max_bytes=200)
-    has(options, flush=1.0, snapshots=Path("s"), snapshots_keep=3, snapshots_of="frame", snapshots_unknown=True)
-    has(options, snapshots_show_others=True, quiet=True)
+    has(options, late_match="drop", flush=1.0, snapshots=Path("s"), snapshots_keep=3, snapshots_of="frame")
+    has(options, snapshots_unknown=True, snapshots_show_others=True, quiet=True)
 
 
 def test_bench(reach, places):

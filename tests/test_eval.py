@@ -232,7 +232,7 @@ def test_a_verification_file_knows_no_people(bundle: Path, faces: Path, tmp_path
     ("options", "message"),
     [
         (["--fmr", "1.5"], "--fmr is a rate between 0 and 1"),
-        (["--fmr", "nan"], "--fmr is a rate between 0 and 1"),
+        (["--fmr", "0"], "--fmr is a rate between 0 and 1"),
         (["--bootstrap", "5"], "100 or more, or 0"),
         (["--identify", "/no/list.csv"], "cannot read /no/list.csv"),
         (["--labels", "/no/labels.csv"], "cannot read /no/labels.csv"),

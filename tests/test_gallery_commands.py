@@ -121,6 +121,18 @@ def test_keys_of_bundles(tmp_path):
     assert run("bundle", "sign", bundle, "--key", key, "--json") == {"bundle": str(bundle), "signed_by": second}
 
 
+def test_the_head_of_the_log(path, tmp_path):
+    old = path.read_bytes()
+    head = run("gallery", "log", "--head", "--gallery", path).strip()
+    assert run("gallery", "log", "--head", "--gallery", path, "--json") == {"gallery": str(path), "head": head}
+    run("gallery", "remove", "Ada", "--gallery", path)
+    newer = run("gallery", "log", "--head", "--gallery", path).strip()
+    assert newer != head
+    run("gallery", "log", "--expect-head", head, "--gallery", path)
+    path.write_bytes(old)
+    fails("error: ", "gallery", "log", "--expect-head", newer, "--gallery", path)
+
+
 def test_version_and_remarks(path, caplog):
     from edgeface import __version__
 

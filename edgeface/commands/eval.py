@@ -1,9 +1,10 @@
 """`edgeface eval`: how well does a model tell people apart? Of detectors in `edgeface.commands.detection`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edgeface.commands import conditions as door
 from edgeface.commands import console, detection, quality
@@ -38,7 +39,7 @@ def eval_command(
     ] = 1e-3,
     conditions: Annotated[
         str | None,
-        typer.Option(help="Put the faces under conditions of a door, 'all' or some with commas, and measure a bundle."),
+        typer.Option(help="Put the faces under conditions of a door and measure a bundle: all, or some with commas."),
     ] = None,
     at: Annotated[
         str | None,
@@ -92,7 +93,7 @@ def eval_command(
 
       edgeface eval my.bundle --data faces/ --identify drawn --labels groups.csv --fmr 1e-2
 
-      edgeface eval my.bundle --data lfw/ --conditions all --out door/
+      edgeface eval my.bundle --data lfw/ --conditions --out door/
 
       edgeface eval detector.onnx --task detect --data pictures/ --against yunet.onnx
     """
@@ -207,6 +208,18 @@ def eval_command(
         console.table(rows, ["promised FMR", "threshold", "TAR", "FMR"])
     if out:
         console.say(f"report: {out / 'report.html'}", quiet)
+
+
+class EvalCommand(TyperCommand):
+    """Takes `--conditions` without a value for all of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what was typed."""
+        filled: list[str] = []
+        for word, following in zip(args, [*args[1:], "--"], strict=True):
+            filled += [word, "all"] if word == "--conditions" and following.startswith("-") else [word]
+        rest: list[str] = super().parse_args(ctx, filled)
+        return rest
 
 
 def _at_shipped(model: Path, measured: "Assessment") -> "tuple[ShippedRates, ...]":
