@@ -198,6 +198,7 @@ _SOUND: Final[Mapping[str, Callable[[Any], bool]]] = {
     "accuracy": lambda value: value is None or _is_number(value),
     "best_accuracy": lambda value: value is None or _is_number(value),
     "config": lambda value: isinstance(value, dict),
+    "fingerprint": lambda value: value is None or (isinstance(value, dict) and all(map(_is_text, value.values()))),
 }
 """What a field may hold: the file says what it likes."""
 

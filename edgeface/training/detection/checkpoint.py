@@ -138,6 +138,8 @@ def load_detector(path: Path) -> tuple[FaceDetector, DetectorInfo]:
         network.load_state_dict(load_file(folder / "detector.safetensors"))
         scores = DetectorReport(**state["scores"]) if state["scores"] else None
         step, trained_on = int(state["step"]), state.get("fingerprint")
+        if not (trained_on is None or isinstance(trained_on, dict)):
+            raise TypeError(f"its fingerprint is {trained_on!r:.40}")
     except FileNotFoundError as error:
         raise CheckpointError(f"no detector checkpoint in {path}: {error.filename} is missing") from None
     except ConfigError as error:
