@@ -218,6 +218,13 @@ def test_calibrate_opens_networks(reach):
     has(seen.bundle_embedder, provider="cpu", threads=2)
 
 
+def test_calibrate_draws_a_cohort(reach):
+    seen = reach(
+        "calibrate BUNDLE --data FACES --cohort FACES --in-place --fmr 0.5 --seed 3", "export.strangers.draw_strangers"
+    )
+    has(seen.draw_strangers, seed=3)
+
+
 def test_verify(reach):
     seen = reach(
         "verify PICTURE PICTURE --threads 2 --fmr 0.01 --require-key a.pub --require-key b.pub --no-largest", RECOGNIZER
