@@ -220,9 +220,10 @@ def test_calibrate_opens_networks(reach):
 
 def test_calibrate_draws_a_cohort(reach):
     seen = reach(
-        "calibrate BUNDLE --data FACES --cohort FACES --in-place --fmr 0.5 --seed 3", "export.strangers.draw_strangers"
+        "calibrate BUNDLE --data FACES --out OUT --fmr 0.5 --cohort FACES --cohort-split train --seed 3",
+        "export.strangers.draw_strangers",
     )
-    has(seen.draw_strangers, seed=3)
+    has(seen, draw_strangers__seed=3, draw_strangers__name="faces")
 
 
 def test_verify(reach):

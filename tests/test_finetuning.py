@@ -30,6 +30,7 @@ from edgeface.export.quantization.search import Plan
 from edgeface.export.quantization.targets import TARGETS
 from edgeface.manifest import Finetuning, Manifest, Quantization
 from edgeface.runtime.embedder import open_embedder
+from tests.processors import needs_sums_of
 from tests.test_cli import fails
 from tests.test_export import smooth_pictures
 from tests.test_quantization import TinyNet
@@ -91,6 +92,7 @@ def shaken(quantizer):
 @pytest.mark.parametrize("target", sorted(TARGETS))
 @pytest.mark.parametrize("form", ["as it is", "rewritten"])
 def test_torch_computes_what_the_file_says(exported, model, faces, target, form):
+    needs_sums_of(target)
     quantizer = quantized(model if form == "rewritten" else exported, faces, target)
     before = as_written(quantizer.write(Plan()), faces)
     assert_same(in_torch(quantizer).embed(torch.from_numpy(faces)).detach().numpy(), before)

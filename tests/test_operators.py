@@ -97,6 +97,10 @@ REFUSED = {
         bomb(of("Resize", ["x", "", "s"]), constants={"s": np.array([1, 1, -2, 1], np.float32)}, shape=IMAGE),
         "they are positive numbers",
     ),
+    "a number of more dimensions than the tensor it meets": (
+        bomb(of("Pow", ["x", "a"]), constants={"a": zeros(1, 1, 1)}),
+        "a single number of 3 dimensions meets a tensor of 2",
+    ),
     "an attribute of another kind": (bomb(of("Softmax", ["x"], axis=1.5)), "attribute axis is no whole number"),
     "an attribute of another operator": (bomb(of("Relu", ["x"], axis=1)), "attribute axis is not one that is known"),
     "an axis beyond all": (bomb(of("Softmax", ["x"], axis=-(2**63))), "attribute axis is -"),

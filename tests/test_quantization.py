@@ -43,6 +43,7 @@ from edgeface.export.speed import explain_speed, race
 from edgeface.runtime.embedder import open_embedder
 from edgeface.runtime.placement import placement
 from edgeface.runtime.providers.session import open_session
+from tests.processors import needs_sums_of
 from tests.test_export import smooth_pictures
 
 
@@ -107,6 +108,7 @@ def outputs_of(model, name, faces):
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_int8_keeps_the_faces(model, faces, target):
+    needs_sums_of(target)
     quantizer = Quantizer(model, faces, TARGETS[target])
     quantized = quantizer.write(Plan())
     assert compare(embed(model, faces), embed(quantized, faces)).min_cosine > 0.97
@@ -396,7 +398,7 @@ def test_the_search_keeps_a_bound(quantizer, trial):
     assert found.record is not None and found.sensitivities
     assert set(free) < set(found.record.float_nodes) < {layer.name for layer in quantizer.graph.layers}
     assert trial.parity(found.data).min_cosine >= bound
-    assert f"at least {bound:g} asked, on {len(trial.faces)} faces" in str(found.record.bound)
+    assert f"at least {round(bound, 5):g} asked, on {len(trial.faces)} faces" in str(found.record.bound)
     assert found.data == quantize_within(quantizer, Bounds(min_cosine=bound), trial).data
     loose = quantize_within(quantizer, Bounds(min_cosine=everything - 0.01), trial)
     assert loose.record is not None and loose.record.float_nodes == free and not loose.sensitivities

@@ -1,7 +1,7 @@
 """Sizes and values of results of operators that make numbers, work on each number, or reduce."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -57,11 +57,24 @@ def elementwise(compute: Compute | None = None) -> Rule:
 
     def rule(call: Call) -> list[Extent]:
         inputs = [call.input(index) for index in range(len(call.inputs))]
+        _refuse_widening(inputs)
         values = [extent.values for extent in inputs if extent.values is not None]
         usable = compute is not None and len(values) == len(inputs)
         return known(broadcast([extent.shape for extent in inputs]), (lambda: compute(*values)) if usable else None)  # type: ignore[misc]
 
     return rule
+
+
+def _refuse_widening(inputs: Sequence[Extent]) -> None:
+    """Refuse a constant of one number but many dimensions: where onnxruntime fuses nodes, it forgets them."""
+    widest = max(len(extent.shape) for extent in inputs)
+    others = max((len(extent.shape) for extent in inputs if not _is_number(extent)), default=widest)
+    if widest > others:
+        raise RuleError(f"a single number of {widest} dimensions meets a tensor of {others}")
+
+
+def _is_number(extent: Extent) -> bool:
+    return extent.fixed and extent.count == 1 and len(extent.shape) > 1
 
 
 def _divide(left: Values, right: Values) -> Values:
