@@ -234,6 +234,29 @@ def test_inputs_of_odd_types():
     assert "input x has the type 8" in said(model.SerializeToString())
 
 
+def zeroed(zero, **options):
+    nodes = [of("Cast", ["x"], "b", to=2), zero, of("DequantizeLinear", ["b", "s", "z"])]
+    return network(nodes, {"x": (2, 3)}, ("y",), {"s": np.float32(1), "c": np.uint8(0)}, **options)
+
+
+def test_zero_points_are_constants():
+    """onnxruntime puts a Where between quantized tensors together without looking whether they are: it crashes."""
+    inspect_model(zeroed(of("Identity", ["c"], "z")).SerializeToString())
+    for loose in (of("Cast", ["x"], "z", to=2), of("ReduceMax", ["b"], "z", keepdims=0)):
+        model = zeroed(loose)
+        assert "input 2 depends on what is fed" in said(model.SerializeToString())
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "free"
+        assert "input 2 depends on what is fed" in said(model.SerializeToString())
+
+
+def test_weights_that_can_be_fed_are_none():
+    model = network([of("Add", ["x", "w"])], {"x": (2, 3)}, ("y",), {"w": zeros(3)})
+    model.graph.input.append(helper.make_tensor_value_info("w", 1, (3,)))
+    assert "lets its weight w be fed, too" in said(model.SerializeToString())
+    model.ir_version = 3  # when every weight was listed
+    inspect_model(model.SerializeToString())
+
+
 def test_an_empty_batch_is_not_run():
     inspected = inspect_model(bomb(of("Relu", ["x"])))
     inspected.check_sizes({"x": (2, 3)})

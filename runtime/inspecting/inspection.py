@@ -53,6 +53,8 @@ NOMINAL_SIDE: Final = 640
 SMALL_SIDE: Final = 32
 """The same where more than two sizes are free, so that they cannot all be sides of a picture."""
 
+_WEIGHTS_ARE_CONSTANT: Final = 4
+"""IR version from which on a weight that is an input, too, is none; before, all were listed."""
 _MAX_ERROR: Final = 400
 _MAX_SIZES: Final = 64
 """So many sizes of inputs are remembered as fit."""
@@ -160,6 +162,11 @@ def _check_versions(model: Model, name: str) -> None:
 
 
 def _check_names(model: Model, name: str) -> None:
+    if model.replaceable and model.ir_version >= _WEIGHTS_ARE_CONSTANT:
+        raise BundleError(
+            f"{name} lets its weight {model.replaceable[0]} be fed, too, so that onnxruntime takes it for no constant; "
+            "export it without weights among the inputs, or bring it in with: edgeface export --onnx"
+        )
     for what, names in (
         ("weights", [tensor.name for tensor in model.stored]),
         ("inputs", [entry.name for entry in model.inputs]),

@@ -59,7 +59,7 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network as far as it matters here. `inputs` are those that must be fed."""
+    """A network as far as it matters here. `inputs` are those that must be fed, `replaceable` weights that may be."""
 
     ir_version: int
     opset: int
@@ -67,6 +67,7 @@ class Model:
     inputs: tuple[GraphInput, ...]
     outputs: tuple[str, ...]
     stored: tuple[StoredTensor, ...]
+    replaceable: tuple[str, ...] = ()
 
 
 _TYPES: Final[dict[int, tuple[str, str]]] = {
@@ -127,6 +128,7 @@ def _model(reader: WireReader, view: memoryview) -> Model:
         inputs=tuple(_graph_input(reader, value) for value in values if value.text("name") not in names),
         outputs=tuple(read_message(reader, v, onnx.VALUE).text("name") for v in graph.views("output")),
         stored=stored,
+        replaceable=tuple(name for value in values if (name := value.text("name")) in names),
     )
 
 

@@ -198,12 +198,14 @@ OPERATORS: Final[dict[str, Operator]] = {
         "x scale zero?",
         {**_QUANTIZED, "output_dtype": Whole(choices=(0, 1, 10))},
         makes=lambda call: call.kind(1),
+        steady=(2,),
     ),
     "QuantizeLinear": Operator(
         layers.quantized,
         "x scale zero?",
         {**_QUANTIZED, "output_dtype": Whole(choices=(0, 2, 3, 4, 5)), "precision": Whole(0, 16), "saturate": FLAG},
         makes=lambda call: call.kind(2) or call.integer("output_dtype", 0) or 2,
+        steady=(2,),
     ),
     # values from nothing
     "Constant": Operator(values.constant, "", _CONSTANT, makes=values.constant_kind),

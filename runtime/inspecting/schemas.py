@@ -155,6 +155,7 @@ class Operator:
         lays_out: gives the numbers that it lays out in memory while it runs, beside its results.
         makes: type of its results, where it is not that of the first input.
         empty: it may take and make tensors without a number.
+        steady: numbers of the inputs that must not depend on what is fed: onnxruntime does not look whether they do.
     """
 
     rule: Rule
@@ -165,6 +166,7 @@ class Operator:
     lays_out: Effort = field(default=lambda call, results: 0)
     makes: Callable[[Call], int] | int = field(default=lambda call: call.kind(0))
     empty: bool = False
+    steady: tuple[int, ...] = ()
 
     def __call__(self, call: Call) -> list[Extent]:
         """Return the sizes of the results; see `edgeface.runtime.inspecting.shapes`."""

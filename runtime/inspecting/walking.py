@@ -84,6 +84,7 @@ class Walk:
         self._guessed = guessed
         self._tensors: dict[str, Extent | None] = {tensor.name: stored_extent(tensor) for tensor in model.stored}
         self._weights = set(self._tensors)
+        self._steady = {"", *self._weights}  # names of what does not depend on what is fed
         self._tensors |= {entry.name: Extent(shapes[entry.name], None, entry.kind) for entry in model.inputs}
         self._live = self._peak = self._work = self._fixed = 0
 
@@ -141,11 +142,18 @@ class Walk:
         """Return what a node makes, None for what is not known."""
         if missing := [used for used in node.inputs if used and used not in self._tensors]:
             raise BundleError(f"{label(node)} of {self._name} uses {missing[0]} before it is made; export it again")
+        operator = operator_of(node, self._name)
+        if loose := [index for index in operator.steady if not self._steady.issuperset(node.inputs[index : index + 1])]:
+            raise refused(
+                node, self._name, f"input {loose[0]} depends on what is fed; it is a constant in face networks"
+            )
+        if self._steady.issuperset(node.inputs):
+            self._steady.update(node.outputs)
         inputs = [self._tensors[used] if used else None for used in node.inputs]
         unknown: list[Extent | None] = [None for _ in node.outputs]
         if any(used and extent is None for used, extent in zip(node.inputs, inputs, strict=True)):
             return unknown
-        operator, call = operator_of(node, self._name), Call(node, tuple(inputs), self._model.opset)
+        call = Call(node, tuple(inputs), self._model.opset)
         fixed = all(extent is None or extent.fixed for extent in inputs)
         try:
             results = operator(call)
