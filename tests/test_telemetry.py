@@ -23,7 +23,7 @@ SOURCES = [
 ]
 
 
-# Nothing else of this process: onnxruntime sends nothing where a variable such as CI tells it that only tests run there.
+# Nothing else of this process: onnxruntime sends nothing where a variable such as CI tells it that all is a test.
 KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "SYSTEMROOT")
 
 
