@@ -68,6 +68,25 @@ class FitnessLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FitnessAllowance:
+    """What a face loses for being unfit.
+
+    Attributes:
+        fit: from this fitness on nothing, in [0, 1].
+        slope: score that it loses for each unit of fitness below, 0 or more.
+    """
+
+    fit: float
+    slope: float
+
+    def of(self, fitness: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what faces of these (N,) fitnesses lose, (N,) float32; nothing where it is NaN, which is not known."""
+        lacking = np.nan_to_num(np.maximum(np.float32(self.fit) - fitness, 0), nan=0.0)
+        allowances: npt.NDArray[np.float32] = (np.float32(self.slope) * lacking).astype(np.float32)
+        return allowances
+
+
+@dataclass(frozen=True, slots=True)
 class Fitness:
     """What a quality network says of one face.
 

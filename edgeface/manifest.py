@@ -168,7 +168,8 @@ class ThresholdData(_Record):
     """The labelled faces that thresholds were chosen on.
 
     `sha256` is over the pixels of the aligned faces, in order. `people` is None where the pairs do not say who is who.
-    `independent` is how many impostor pairs count as independent of one another.
+    `independent` is how many impostor pairs count as independent of one another. With `only_alike` only pairs of two
+    people who are alike were taken, see `edgeface.export.alike`.
     """
 
     name: str
@@ -178,6 +179,7 @@ class ThresholdData(_Record):
     genuine: int = Field(ge=1)
     impostors: int = Field(ge=1)
     independent: int = Field(ge=1)
+    only_alike: bool = False
 
 
 class CohortEntry(_Record):
@@ -204,12 +206,14 @@ class QualityEntry(_Record):
     """The quality network of the bundle, see `edgeface.fitness`.
 
     A face of less fitness than `min_fitness` is not compared, one of less than `enrol_fitness` does not become a
-    template. `data` says on which faces the two were chosen, and how.
+    template. For each unit of fitness that a face lacks to `enrol_fitness`, its scores are lower by `allowance`, which
+    needs a cohort. `data` says on which faces all of them were chosen, and how.
     """
 
     file: str
     min_fitness: Rate
     enrol_fitness: Rate
+    allowance: float = Field(default=0.0, ge=0, le=10)
     data: str = ""
 
 
@@ -279,6 +283,8 @@ class Manifest(_Record):
     def _scores_are_of_one_kind(self) -> "Manifest":
         if self.cohort is not None and self.schema_version < 2:
             raise ValueError("schema version 1 has no cohort")
+        if self.cohort is None and self.quality is not None and self.quality.allowance:
+            raise ValueError("an allowance for fitness needs a cohort")
         if wrong := next((t for t in self.thresholds if t.scoring != self.scoring), None):
             cohort = "no cohort" if self.cohort is None else "a cohort"
             raise ValueError(f"a threshold is a {wrong.scoring} score, and there is {cohort}")

@@ -144,6 +144,18 @@ def _score_line(manifest: Manifest) -> str:
         "that they are nearest to. Faces that resemble each other because both are dark, blurred or covered resemble "
         f"such strangers as well, so it drifts less than the cosine. The bundle carries {cohort.members} strangers for "
         f"that, as embeddings, without pictures and names ({cohort.source}); the {cohort.nearest} nearest count."
+        f"{_fitness_words(manifest)}"
+    )
+
+
+def _fitness_words(manifest: Manifest) -> str:
+    quality = manifest.quality
+    if quality is None or not quality.allowance:
+        return ""
+    return (
+        f" A face of less fitness than {quality.enrol_fitness:.2f} loses {quality.allowance:g} for each unit that it "
+        "lacks, because two blurred faces resemble each other more than strangers show. A face that is fit to be a "
+        "template loses nothing."
     )
 
 
@@ -176,7 +188,15 @@ def _chosen_on(manifest: Manifest) -> str:
     return (
         f"Chosen on: {data.name}, {data.faces} faces{people}, {data.genuine} genuine and {data.impostors} impostor "
         f"pairs, of which {data.independent} count as independent; SHA-256 of their pixels `{data.sha256}`."
+        f"{ALIKE if data.only_alike else ''}"
     )
+
+
+ALIKE: Final = (
+    " Of pairs of two people only those who are alike count: for each, the nearer half of the others, which is about "
+    "those of the same sex. Among people of both sexes, taken at random, false matches are about half as frequent."
+)
+"""What a rate means if thresholds were chosen on people who are alike."""
 
 
 def _search_lines(manifest: Manifest) -> list[str]:

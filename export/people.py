@@ -14,7 +14,7 @@ from edgeface.data.faceset import UNKNOWN, FaceSet, Skipped
 from edgeface.data.usable import check_share
 from edgeface.errors import DataError, ImageError, NoFaceError
 from edgeface.faces import FACE_SIZE
-from edgeface.runtime.deciding.gate import OPEN, Gate
+from edgeface.runtime.deciding.gate import OPEN, Gate, fitness_scores
 from edgeface.runtime.deciding.quality import unfit
 from edgeface.runtime.detection.detector import Detector
 from edgeface.runtime.portrait import take_portrait
@@ -42,12 +42,14 @@ class People:
         labels: (N,) int64, an index into `names`.
         names: of the people that have a face here.
         skipped: pictures without a face that can be used.
+        fitness: (N,) float32 in [0, 1], what a quality network says of the faces; None where there is none.
     """
 
     faces: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    fitness: npt.NDArray[np.float32] | None = None
 
     @property
     def sha256(self) -> str:
@@ -107,7 +109,8 @@ def gather_people(
     people = tuple(sorted(set(names)))
     number = {name: label for label, name in enumerate(people)}
     stacked = np.stack(faces) if faces else np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
-    return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped))
+    fitness = None if gate.network is None else fitness_scores(gate.network, stacked)
+    return People(stacked, np.array([number[name] for name in names], np.int64), people, tuple(skipped), fitness)
 
 
 def usable_face(

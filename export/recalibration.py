@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeface.errors import BundleError, ConfigError, DataError
 from edgeface.evaluation.verification import FaceEmbedder
+from edgeface.export.alike import alike
 from edgeface.export.assembly import assemble, list_files
 from edgeface.export.people import People
 from edgeface.export.report.effects import Effect, measure_effects
@@ -20,9 +21,9 @@ from edgeface.intervals import pairs_needed, people_needed
 from edgeface.manifest import MANIFEST_NAME, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import MIN_COMPARISONS
-from edgeface.runtime.bundle import SHIPPED, Bundle
+from edgeface.runtime.bundle import SHIPPED, Bundle, bundle_scoring
 from edgeface.runtime.packing import zip_files
-from edgeface.scoring import COSINE, Scoring
+from edgeface.scoring import Scoring
 
 Step = Callable[[str], None]
 
@@ -55,21 +56,21 @@ class Recalibration:
     files: Mapping[str, bytes]
 
 
-def check_people(people: int, rates: Sequence[float], name: str) -> None:
+def check_people(people: int, rates: Sequence[float], name: str, *, only_alike: bool = False) -> None:
     """Refuse false match rates that so many people do not support.
 
     All pictures are compared with all, but those of the same two people resemble each other: by the rule of three, a
-    rate needs 3 / rate pairs of *people*.
+    rate needs 3 / rate pairs of *people*. Where only those who are alike count, every second pair does.
 
     Raises:
         DataError: there are too few people.
     """
-    pairs = people * (people - 1) // 2
+    pairs = people * (people - 1) // (4 if only_alike else 2)
     rate = min(rates)
     needed = max(MIN_COMPARISONS, pairs_needed(rate))
     if pairs >= needed:
         return
-    enough = people_needed(needed)
+    enough = people_needed(2 * needed if only_alike else needed)
     advice = "give more people"
     if pairs >= MIN_COMPARISONS:
         advice += f", or ask for --fmr {_rounded_up(RULE_OF_THREE / pairs):g}"
@@ -89,6 +90,8 @@ def recalibrate(
     *,
     cohort: NewCohort | None = None,
     plain: bool = False,
+    only_alike: bool = False,
+    allowance: float | None = None,
 ) -> Recalibration:
     """Choose the thresholds of a bundle anew, for each pair of its precisions; nothing is written.
 
@@ -101,12 +104,15 @@ def recalibrate(
         step: told what is going on.
         cohort: to put into the bundle; None keeps the one that it has.
         plain: take its cohort out instead, so that scores are cosines.
+        only_alike: of pairs of two people, only those of people who are alike count; see `edgeface.export.alike`.
+        allowance: what faces lose of their scores for each unit of fitness that they lack to be templates; None keeps
+            what the bundle has.
 
     Raises:
-        BundleError: its cohort cannot be read.
+        BundleError: its cohort cannot be read, or `allowance` needs a cohort or a quality network that it lacks.
         DataError: there are too few people for these rates, or nobody has two faces.
     """
-    check_people(len(people.names), rates, name)
+    check_people(len(people.names), rates, name, only_alike=only_alike)
     first, second = np.triu_indices(len(people.labels), 1)
     same = people.labels[first] == people.labels[second]
     if not same.any():
@@ -116,16 +122,22 @@ def recalibrate(
         step(f"{precision}: embedding {len(people.faces)} faces")
         embeddings[precision] = embedder.embed(people.faces)
     old = bundle.scoring()
-    new = COSINE if plain else cohort.scoring if cohort else old
+    described = _with_allowance(_with_cohort(bundle.manifest, cohort, plain), allowance)
+    new = bundle_scoring(described, (cohort.scoring if cohort else old).cohort)
     count = len(people.names)
+    strangers = ~np.eye(count, dtype=bool)
+    if only_alike:
+        strangers = alike(embeddings[bundle.manifest.baseline], people.labels)
+    impostor = strangers[people.labels[first], people.labels[second]]
     data = ThresholdData(
         name=name,
         sha256=people.sha256,
         people=count,
         faces=len(people.faces),
         genuine=int(same.sum()),
-        impostors=int((~same).sum()),
-        independent=count * (count - 1) // 2,
+        impostors=int(impostor.sum()),
+        independent=int(strangers.sum()) // 2,
+        only_alike=only_alike,
     )
     # Two pairs with a face in common are not independent: of n faces of a person, n // 2 pairs are.
     disjoint = int((np.bincount(people.labels) // 2).sum())
@@ -133,18 +145,19 @@ def recalibrate(
     def score(scoring: Scoring) -> Scored:
         scores: dict[PrecisionPair, PairScores] = {}
         for gallery, probe in precision_pairs(embedders):
-            matrix = scoring.templates(embeddings[gallery]) @ scoring.probes(embeddings[probe]).T
+            templates = scoring.templates(embeddings[gallery], fitness=people.fitness)
+            matrix = templates @ scoring.probes(embeddings[probe], people.fitness).T
             found = np.clip(matrix[first, second], -1.0, 1.0)
-            scores[gallery, probe] = PairScores(found[~same], found[same])
+            scores[gallery, probe] = PairScores(found[impostor], found[same])
         return tabulate(scores, data, rates, disjoint=disjoint, scoring=scoring.kind)
 
     scored = score(new)
-    manifest, files = assemble(_with_cohort(bundle.manifest, cohort, plain), scored, rates)
+    manifest, files = assemble(described, scored, rates)
     if cohort is not None and not plain:
         files[cohort.entry.file] = cohort.data
-    before = measure_effects(bundle.manifest.thresholds, scored if new is old else score(old))
+    before = measure_effects(bundle.manifest.thresholds, scored if new == old else score(old))
     own = scored.scores[bundle.manifest.baseline, bundle.manifest.baseline]
-    suspects = _suspects(people, first[~same], second[~same], own)
+    suspects = _suspects(people, first[impostor], second[impostor], own)
     return Recalibration(manifest, before, measure_effects(manifest.thresholds, scored), suspects, files)
 
 
@@ -207,6 +220,21 @@ def _with_cohort(manifest: Manifest, cohort: NewCohort | None, plain: bool) -> M
         return manifest.model_copy(update={"cohort": None, "files": files})
     files |= list_files({cohort.entry.file: cohort.data})
     return manifest.model_copy(update={"cohort": cohort.entry, "files": files})
+
+
+def _with_allowance(manifest: Manifest, allowance: float | None) -> Manifest:
+    """Return the manifest with another allowance for fitness; without a cohort there is none."""
+    quality = manifest.quality
+    if allowance and (quality is None or manifest.cohort is None):
+        lacking = "quality network" if quality is None else "cohort"
+        raise BundleError(f"an allowance for fitness needs a quality network and a cohort, and there is no {lacking}")
+    if quality is None:
+        return manifest
+    if manifest.cohort is None:
+        allowance = 0.0
+    elif allowance is None:
+        return manifest
+    return manifest.model_copy(update={"quality": quality.model_copy(update={"allowance": allowance})})
 
 
 def _rounded_up(rate: float) -> float:

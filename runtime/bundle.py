@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edgeface.cohort import MAX_COHORT_BYTES, read_cohort
+from edgeface.cohort import MAX_COHORT_BYTES, Cohort, read_cohort
 from edgeface.errors import BundleError
 from edgeface.files import sha256
+from edgeface.fitness import FitnessAllowance
 from edgeface.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE_NAME, Manifest
 from edgeface.operating_points import ScoreTable
 from edgeface.runtime.archive import Container, Shipped, Zip, open_container
@@ -114,7 +115,8 @@ class Bundle:
                 f"{entry.file} of bundle {self.path} is larger than the {MAX_COHORT_BYTES} bytes it may have"
             )
         name = f"{entry.file} of bundle {self.path}"
-        return Scoring(read_cohort(self.read(entry.file), manifest.space, manifest.embedder.dimension, name))
+        cohort = read_cohort(self.read(entry.file), manifest.space, manifest.embedder.dimension, name)
+        return bundle_scoring(manifest, cohort)
 
     def resolve_precision(self, precision: str) -> str:
         """Turn `auto` into the precision that was measured to be the fastest, here or else at the export.
@@ -149,6 +151,16 @@ class Bundle:
             data = self.read(name)
             if name in networks or name.endswith(".onnx"):
                 inspect_model(data, f"{name} of bundle {self.path}")
+
+
+def bundle_scoring(manifest: Manifest, cohort: Cohort | None) -> Scoring:
+    """Return how faces are compared by what a manifest says, with its cohort; by cosine if it lists none."""
+    quality = manifest.quality
+    if manifest.cohort is None or cohort is None:
+        return COSINE
+    if quality is None or not quality.allowance:
+        return Scoring(cohort)
+    return Scoring(cohort, FitnessAllowance(quality.enrol_fitness, quality.allowance))
 
 
 def open_bundle(path: Path | str, *, require_keys: Sequence[Path] = ()) -> Bundle:

@@ -18,7 +18,7 @@ from edgeface.runtime.deciding.decision import Decision, DecisionSettings
 from edgeface.runtime.deciding.gate import OPEN, Gate
 from edgeface.runtime.deciding.judge import Judge
 from edgeface.runtime.deciding.limits import OperatingThreshold
-from edgeface.runtime.deciding.quality import Quality, too_small
+from edgeface.runtime.deciding.quality import Quality, fitness_of, too_small
 from edgeface.runtime.deciding.tracker import Track, Tracker, TrackerSettings
 from edgeface.runtime.detection.detections import Detections, DetectorSettings
 from edgeface.runtime.detection.detector import Detector
@@ -256,7 +256,8 @@ class FramePipeline:
         embeddings = self._embedder.embed(np.stack(crops))
         self.embedded += len(crops)
         laps.mark("embed")
-        comparisons = self._people.compare(embeddings, self._claim)
+        fitness = fitness_of(self._qualities[tracks[row].id] for row in rows)
+        comparisons = self._people.compare(embeddings, self._claim, fitness)
         laps.mark("match")
         looks = {tracks[row].id: comparison for row, comparison in zip(rows, comparisons, strict=True)}
         self._tell(self._judge.look_at(looks, frame.time_s), tracks)

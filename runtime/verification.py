@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeface.runtime.deciding.quality import fitness_of
 from edgeface.runtime.portrait import Portrait
 from edgeface.runtime.recognizer import Recognizer
 
@@ -55,7 +56,8 @@ def verify(
         recognizer.take(image, name, largest=largest) for image, name in zip((first, second), names, strict=True)
     ]
     one, two = (recognizer.embed_face(taken.face)[None] for taken in portraits)
-    score = float(recognizer.scoring.pairs(one, two)[0])
+    fitness = fitness_of(taken.quality for taken in portraits)
+    score = float(recognizer.scoring.pairs(one, two, (fitness[:1], fitness[1:]))[0])
     limit = recognizer.threshold
     doubt = _doubt(recognizer, portraits)
     if doubt is not None:

@@ -254,7 +254,9 @@ def groups_of(known: bool):
     cells = np.full(120, "")
     cells[used] = np.where(people < 12, "a", np.where(people < 18, "b", "c"))
     labels = people if known else np.full(60, UNKNOWN)
-    found = measure_groups(Labels({"group": cells}, ()), embeddings, used, labels, pairs, scores, 0.5, 0.01)
+    found = measure_groups(
+        Labels({"group": cells}, ()), (embeddings, embeddings), used, labels, pairs, scores, 0.5, 0.01
+    )
     return found, pairs, scores, cells
 
 
@@ -298,7 +300,6 @@ def test_a_group_of_one_face(faces: NamedFaces) -> None:
     cells = np.array(["x", "", "", "", "", "", ""])
     pairs = Pairs(np.array([0, 0]), np.array([1, 3]), np.array([True, False]), np.array([0, 1]))
     used, people = np.array([0, 1, 3]), np.array([0, 0, 1])
-    found = measure_groups(
-        Labels({"g": cells}, ()), np.eye(3, dtype=np.float32), used, people, pairs, np.zeros(2), 0.5, 0.1
-    )
+    sides = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    found = measure_groups(Labels({"g": cells}, ()), sides, used, people, pairs, np.zeros(2), 0.5, 0.1)
     assert (found[1].items, found[1].impostor_pairs, found[1].genuine_pairs) == (1, 0, 0)

@@ -117,6 +117,7 @@ def test_a_gallery_of_version_3_gets_means_when_it_is_read(path):
     connection = sqlite3.connect(path)
     connection.executescript(
         "ALTER TABLE templates DROP COLUMN cohort; ALTER TABLE templates DROP COLUMN cohort_mean; "
+        "ALTER TABLE templates DROP COLUMN fitness; "
         "PRAGMA user_version = 3; VACUUM"
     )
     connection.close()

@@ -121,7 +121,7 @@ def test_an_older_gallery_is_read_as_it_is(
         connection.execute("DELETE FROM meta WHERE key NOT IN ('space', 'dimension')")
         for column in ("uid", "lookup"):
             connection.execute(f"ALTER TABLE people DROP COLUMN {column}")
-        for column in ("cohort", "cohort_mean"):
+        for column in ("cohort", "cohort_mean", "fitness"):
             connection.execute(f"ALTER TABLE templates DROP COLUMN {column}")
         if version == 1:
             connection.execute("ALTER TABLE templates DROP COLUMN precision")

@@ -303,7 +303,7 @@ def test_an_older_gallery_is_written_anew_once(fast_path: Path, caplog: pytest.L
         pages = gallery._file.query("PRAGMA page_count")
     connection = sqlite3.connect(path)
     connection.execute("DELETE FROM templates WHERE id > 20")  # leaves empty pages, as older ones may
-    for column in ("cohort", "cohort_mean"):
+    for column in ("cohort", "cohort_mean", "fitness"):
         connection.execute(f"ALTER TABLE templates DROP COLUMN {column}")
     connection.execute("PRAGMA user_version = 3")
     connection.commit()

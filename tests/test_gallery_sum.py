@@ -81,8 +81,8 @@ def test_a_removed_person_cannot_be_put_back(fast_path: Path) -> None:
         "UPDATE people SET lookup = zeroblob(32) WHERE id = 2",
         "UPDATE people SET lookup = NULL WHERE id = 2",
         "UPDATE templates SET embedding = x'' WHERE id = 2",
-        "INSERT INTO templates SELECT 17, person, embedding, quality, source, created, precision, cohort, cohort_mean "
-        "FROM templates LIMIT 1",
+        "INSERT INTO templates SELECT 17, person, embedding, quality, source, created, precision, cohort, cohort_mean, "
+        "fitness FROM templates LIMIT 1",
         "INSERT INTO people SELECT 17, x'00', created, x'01', x'02' FROM people LIMIT 1",
     ],
 )
@@ -222,7 +222,7 @@ def as_version_3(path: Path) -> None:
         sealed = base64.b64encode(records.sealer.seal(f"{head.entries}:{head.last}".encode(), "head")).decode()
     run_sql(path, f"UPDATE meta SET value = '{sealed}' WHERE key = 'head'")
     with sqlite3.connect(path) as connection:
-        for column in ("cohort", "cohort_mean"):
+        for column in ("cohort", "cohort_mean", "fitness"):
             connection.execute(f"ALTER TABLE templates DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 3")
     connection.close()

@@ -39,6 +39,23 @@ def calibrate_command(
         bool,
         typer.Option("--check-crops", help="Leave out crops whose face the detector sees elsewhere, or not at all."),
     ] = False,
+    only_alike: Annotated[
+        bool,
+        typer.Option(
+            "--only-alike",
+            help="Of two people, count only those who are alike: for each, the nearer half of the others. Then a rate "
+            "also holds among people of one sex; it takes twice as many pairs.",
+        ),
+    ] = False,
+    allowance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="What a face loses of its scores for each unit of fitness that it lacks to be a template: so that "
+            "two blurred strangers do not match [default: as the bundle has it].",
+        ),
+    ] = None,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave this person out, as one who has another name too; repeatable.")
     ] = None,
@@ -58,6 +75,10 @@ def calibrate_command(
 
     Every picture is compared with every other, in each pair of precisions. A false match rate needs 3 / rate pairs of
     people: 25 people for 1e-2, 78 for 1e-3.
+
+    Men and women are hardly ever mistaken for each other. So among people of both sexes errors are about half as
+    frequent as among men alone. Where everybody may be of one sex, or for a bundle that others will use, add
+    --only-alike.
 
     With --cohort the bundle gets a cohort: from then on its scores are relative to strangers, and drift less with
     light, blur and covered faces. A cohort that it has stays, unless --no-cohort takes it out.
@@ -93,7 +114,7 @@ def calibrate_command(
     rates = console.rates(fmr) if fmr is not None else _rates(opened)
     label = readable_name(name or Path(data).name)
     faces = open_faces(data, split=split)
-    check_people(len(faces.identities) - len(set(without or ())), rates, label)
+    check_people(len(faces.identities) - len(set(without or ())), rates, label, only_alike=only_alike)
 
     def finder() -> Detector:
         return bundle_detector(opened, detector, provider=provider, threads=threads)
@@ -129,7 +150,18 @@ def calibrate_command(
         )
         step(f"cohort: embedding {drawn.source}")
         strangers = make_cohort(drawn, embedders[manifest.baseline], manifest.space)
-    result = recalibrate(opened, embedders, people, label, rates, step, cohort=strangers, plain=no_cohort)
+    result = recalibrate(
+        opened,
+        embedders,
+        people,
+        label,
+        rates,
+        step,
+        cohort=strangers,
+        plain=no_cohort,
+        only_alike=only_alike,
+        allowance=allowance,
+    )
     written = write_recalibrated(opened, result, out)
     _warn(opened, people, result, written)
     if as_json:

@@ -95,6 +95,7 @@ def evaluate(
     from edgeface.evaluation.fitness import assess_fitness
     from edgeface.runtime.bundle import open_bundle
     from edgeface.runtime.deciding.fitness import open_fitness_network
+    from edgeface.runtime.deciding.gate import bundle_gate, fitness_scores
     from edgeface.runtime.deciding.limits import bundle_limits
     from edgeface.runtime.embedder import bundle_embedder
     from edgeface.runtime.signature import refuse_loose
@@ -109,8 +110,12 @@ def evaluate(
     embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
     threshold, scoring = bundle_limits(bundle, chosen).search({chosen: 1}).cosine, bundle.scoring()
 
+    judge = bundle_gate(bundle, provider=provider, threads=threads).network
+
     def compare(templates: "npt.NDArray[np.uint8]", probes: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.float64]":
-        return scoring.pairs(embedder.embed(templates), embedder.embed(probes))
+        sides = templates, probes
+        first, second = (None if judge is None else fitness_scores(judge, side) for side in sides)
+        return scoring.pairs(*(embedder.embed(side) for side in sides), (first, second))
 
     with console.progress("conditions", quiet or as_json) as advance:
         report = assess_fitness(open_faces(data, split=split), network, compare, threshold, seed=seed, progress=advance)

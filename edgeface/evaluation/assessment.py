@@ -151,7 +151,8 @@ def assess(
     plan = plan.usable()
     used = plan.used
     embeddings = plan.items.embed(model.embedder, used, progress)
-    report = score_embeddings(embeddings, used, plan.pairs, model.scoring)
+    fitness = None if model.judge is None else plan.items.fitness(model.judge, used)
+    report = score_embeddings(embeddings, used, plan.pairs, model.scoring, fitness)
     point = threshold_at_fmr(report.scores[~report.same], plan.fmr)
     rates = [rate for rate in OPERATING_POINTS if rate_name(rate) in report.tar]
     names = (*MEASURES, *(rate_name(rate) for rate in rates))
@@ -171,8 +172,8 @@ def assess(
         point=point,
         fmr=fmr,
         fnmr=fnmr,
-        identification=_identify(plan, model, embeddings, used),
-        groups=_groups(plan, model, embeddings, used, report, point),
+        identification=_identify(plan, model, embeddings, fitness, used),
+        groups=_groups(plan, model, embeddings, fitness, used, report, point),
         comparison=_compare(plan, model, embeddings, report, point, against, rates, progress) if against else None,
     )
 
@@ -210,12 +211,18 @@ def _error_rates(plan: Plan, report: VerificationReport, threshold: float) -> tu
 
 
 def _identify(
-    plan: Plan, model: OpenModel, embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.int64]
+    plan: Plan,
+    model: OpenModel,
+    embeddings: npt.NDArray[np.float32],
+    fitness: npt.NDArray[np.float32] | None,
+    used: npt.NDArray[np.int64],
 ) -> IdentificationReport | None:
     if plan.search is None:
         return None
-    gallery = model.scoring.templates(embeddings[np.searchsorted(used, plan.search.gallery)])
-    probes = model.scoring.probes(embeddings[np.searchsorted(used, plan.search.probes)])
+    enrolled, looked = (np.searchsorted(used, side) for side in (plan.search.gallery, plan.search.probes))
+    known = (None, None) if fitness is None else (fitness[enrolled], fitness[looked])
+    gallery = model.scoring.templates(embeddings[enrolled], fitness=known[0])
+    probes = model.scoring.probes(embeddings[looked], known[1])
     return identify(gallery, probes, plan.search)
 
 
@@ -223,6 +230,7 @@ def _groups(
     plan: Plan,
     model: OpenModel,
     embeddings: npt.NDArray[np.float32],
+    fitness: npt.NDArray[np.float32] | None,
     used: npt.NDArray[np.int64],
     report: VerificationReport,
     point: OperatingPoint,
@@ -230,11 +238,11 @@ def _groups(
     if plan.labels is None:
         return ()
     compared = plan.pairs.used  # not what only the search needs: asking for one should change no other number
-    own = embeddings[np.searchsorted(used, compared)]
+    place = np.searchsorted(used, compared)
+    known = None if fitness is None else fitness[place]
+    sides = model.scoring.probes(embeddings[place], known), model.scoring.templates(embeddings[place], fitness=known)
     people = plan.items.labels[compared]
-    return measure_groups(
-        plan.labels, own, compared, people, plan.pairs, report.scores, point.threshold, point.fmr, model.scoring
-    )
+    return measure_groups(plan.labels, sides, compared, people, plan.pairs, report.scores, point.threshold, point.fmr)
 
 
 def _compare(
@@ -249,7 +257,8 @@ def _compare(
 ) -> ComparisonReport:
     used = plan.used
     others = plan.items.embed(against.embedder, used, progress)
-    other = score_embeddings(others, used, plan.pairs, against.scoring)
+    fitness = None if against.judge is None else plan.items.fitness(against.judge, used)
+    other = score_embeddings(others, used, plan.pairs, against.scoring, fitness)
     other_point = threshold_at_fmr(other.scores[~other.same], plan.fmr)
     names = plan.items.names
     sides = [(names[a], names[b]) for a, b in zip(plan.pairs.first, plan.pairs.second, strict=True)]

@@ -193,6 +193,7 @@ def assess_conditions(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
     embeddings: npt.NDArray[np.float32]
+    fitness: npt.NDArray[np.float32] | None
     refused: npt.NDArray[np.bool_]
     no_template: npt.NDArray[np.bool_]
 
@@ -200,11 +201,13 @@ class _Side:
 def _look(faces: Faces, embedder: FaceEmbedder, gate: Gate) -> _Side:
     embeddings = [embedder.embed(faces[start : start + BATCH]) for start in range(0, len(faces), BATCH)]
     refused = no_template = np.zeros(len(faces), bool)
+    scores = None
     if gate.network is not None:
         said = gate.network.judge(faces)
         refused = np.array([unfit(fitness, gate.compare) is not None for fitness in said])
         no_template = np.array([unfit(fitness, gate.enrol) is not None for fitness in said])
-    return _Side(np.concatenate(embeddings), refused, no_template)
+        scores = np.array([fitness.score for fitness in said], np.float32)
+    return _Side(np.concatenate(embeddings), scores, refused, no_template)
 
 
 def _rates(
@@ -213,7 +216,8 @@ def _rates(
     """Compare each template with each probe; `template` asks of the templates what enrolment asks."""
     first, second = sides
     let_in = ~(first.no_template if template else first.refused)
-    scores = scoring.templates(first.embeddings) @ scoring.probes(second.embeddings).T
+    templates = scoring.templates(first.embeddings, fitness=first.fitness)
+    scores = templates @ scoring.probes(second.embeddings, second.fitness).T
     accepted, compared = scores >= threshold, let_in[:, None] & ~second.refused[None, :]
     own = np.eye(len(scores), dtype=bool)
     counts = [float((compared & kind).sum()) for kind in (own, ~own)]

@@ -14,7 +14,6 @@ from edgeface.errors import DataError
 from edgeface.evaluation.items import Items
 from edgeface.evaluation.listing import read_rows
 from edgeface.intervals import Rate, clustered_rate, independent_rate, pairs_needed
-from edgeface.scoring import COSINE, Scoring
 
 MAX_VALUES: Final = 100
 """A column with more values (an age, a score) makes no groups; it is named and left out."""
@@ -98,14 +97,13 @@ def read_labels(path: Path, items: Items) -> Labels:
 
 def measure_groups(
     labels: Labels,
-    embeddings: npt.NDArray[np.float32],
+    sides: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     used: npt.NDArray[np.int64],
     people: npt.NDArray[np.int64],
     pairs: Pairs,
     scores: npt.NDArray[np.float64],
     threshold: float,
     fmr: float,
-    scoring: Scoring = COSINE,
 ) -> tuple[GroupRates, ...]:
     """Measure everybody and each group.
 
@@ -115,16 +113,14 @@ def measure_groups(
 
     Args:
         labels: groups of all items of the set.
-        embeddings: (N, D) unit embeddings of the items in `used`.
+        sides: (N, D) of the items in `used`, as faces and as templates: their inner products are the scores.
         used: (N,) sorted indices of items.
         people: (N,) labels of their identities.
         pairs: between indices of items, with their `scores`.
         scores: (P,) of the pairs.
         threshold: the score from which a pair matches, the same for all.
         fmr: the rate that it was chosen for; a group needs 3 / fmr impostor pairs.
-        scoring: how two items are compared.
     """
-    sides = scoring.probes(embeddings), scoring.templates(embeddings)
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
 
     def rates(column: str, value: str, member: npt.NDArray[np.bool_]) -> GroupRates:

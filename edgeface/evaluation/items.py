@@ -9,7 +9,8 @@ import numpy.typing as npt
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.data.pairs import Indices
 from edgeface.errors import DataError
-from edgeface.evaluation.verification import FaceEmbedder, Progress, embed_faces
+from edgeface.evaluation.verification import BATCH, FaceEmbedder, Progress, embed_faces
+from edgeface.runtime.deciding.gate import FitnessJudge, fitness_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,24 @@ class Items:
                 repeated.add(end)
             ends[end] = index
         return {end: index for end, index in ends.items() if end not in repeated} | whole
+
+    def fitness(self, judge: FitnessJudge, indices: Indices) -> npt.NDArray[np.float32]:
+        """Judge the items with the given indices, sorted and each once; returns (len(indices),) float32 in [0, 1].
+
+        That of a template is the mean of its faces'.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        used = self.members(indices)
+        starts = range(0, len(used), BATCH)
+        single = np.concatenate([fitness_scores(judge, self.faces.read_many(used[at : at + BATCH])) for at in starts])
+        if self.membership is None:
+            return single
+        chosen = np.isin(self.membership.template, indices)
+        template = np.searchsorted(indices, self.membership.template[chosen])
+        place = np.searchsorted(used, self.membership.face[chosen])
+        return _mean(single[place][:, None], template, len(indices))[:, 0]
 
     def embed(
         self, embedder: FaceEmbedder, indices: Indices, progress: Progress | None = None

@@ -7,6 +7,7 @@ from edgeface.errors import ConfigError, MissingPackageError
 from edgeface.evaluation.verification import FaceEmbedder
 from edgeface.files import readable_name
 from edgeface.runtime.bundle import SHIPPED, open_bundle
+from edgeface.runtime.deciding.gate import FitnessJudge, bundle_gate
 from edgeface.runtime.embedder import bundle_embedder, open_embedder
 from edgeface.runtime.signature import refuse_loose
 from edgeface.scoring import COSINE, Scoring
@@ -23,6 +24,7 @@ class OpenModel:
         provider: short name of what runs it.
         space: of its embeddings; those of two models with the same one can be compared. Empty if not known.
         scoring: how two faces are compared: as the bundle does, else by cosine.
+        judge: says how fit faces are, where scores depend on that.
         remarks: sentences that a user should read about how it was opened.
     """
 
@@ -32,6 +34,7 @@ class OpenModel:
     provider: str
     space: str = ""
     scoring: Scoring = COSINE
+    judge: FitnessJudge | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -58,7 +61,10 @@ def open_model(
         bundle = open_bundle(path)
         embedder, chosen = bundle_embedder(bundle, precision=precision, provider=provider, threads=threads)
         scoring = COSINE if cosine else bundle.scoring()
-        return OpenModel(embedder, name, chosen, embedder.session.provider, embedder.space, scoring)
+        judge = None
+        if scoring.fitness is not None:
+            judge = bundle_gate(bundle, provider=provider, threads=threads).network
+        return OpenModel(embedder, name, chosen, embedder.session.provider, embedder.space, scoring, judge)
     if not path.exists():
         raise ConfigError(f"model not found: {path}; give a run folder, a checkpoint, an ONNX file or a bundle")
     if precision not in ("auto", "fp32"):

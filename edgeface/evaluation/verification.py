@@ -77,17 +77,22 @@ def verify_pairs(
 
 
 def score_embeddings(
-    embeddings: npt.NDArray[np.float32], used: npt.NDArray[np.integer], pairs: Pairs, scoring: Scoring = COSINE
+    embeddings: npt.NDArray[np.float32],
+    used: npt.NDArray[np.integer],
+    pairs: Pairs,
+    scoring: Scoring = COSINE,
+    fitness: npt.NDArray[np.float32] | None = None,
 ) -> VerificationReport:
     """Score the pairs by the embeddings (N, D) of the faces `used` (N,), sorted, among which are all of the pairs.
 
-    `scoring` says how two faces are compared.
+    `scoring` says how two faces are compared, `fitness` (N,) how fit they are.
 
     Raises:
         DataError: the pairs are all genuine or all impostors, or an embedding has no direction.
     """
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
-    return score_pairs(scoring.pairs(embeddings[first], embeddings[second]), pairs, scoring.kind)
+    known = (None, None) if fitness is None else (fitness[first], fitness[second])
+    return score_pairs(scoring.pairs(embeddings[first], embeddings[second], known), pairs, scoring.kind)
 
 
 def score_pairs(scores: npt.NDArray[np.float64], pairs: Pairs, scoring: Kind = "cosine") -> VerificationReport:

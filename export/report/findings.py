@@ -2,6 +2,7 @@
 
 from edgeface.evaluation import markup
 from edgeface.evaluation.verification import OPERATING_POINTS
+from edgeface.export.card import ALIKE
 from edgeface.export.report.charts import score_chart, trade_off_chart
 from edgeface.export.report.effects import TradeOff, measure_effects, trade_off
 from edgeface.export.report.wording import count, counted, interval, one_in, percentage
@@ -164,6 +165,8 @@ def _evidence(data: ThresholdData) -> list[str]:
             "All pictures were compared with all, but those of the same two people resemble each other. What counts "
             f"are the {count(data.independent)} pairs of people."
         )
+    if data.only_alike:
+        told.append(ALIKE.strip())
     rule = (
         "Not every rate can be shown. If nothing goes wrong in N trials, the true rate can still be 3 in N (with 95 % "
         f"confidence; this is the rule of three). {counted(data.independent, 'impostor pair')} therefore support no "

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 Faces = npt.NDArray[np.uint8]
 
+_BATCH: Final = 64
+
 
 class FitnessJudge(Protocol):
     """Says how fit faces are; `edgeface.runtime.deciding.fitness.FitnessNetwork` is one."""
@@ -26,6 +28,12 @@ class FitnessJudge(Protocol):
     def judge(self, faces: Faces) -> list[Fitness]:
         """Return what is said of each of (N, 112, 112, 3) uint8 RGB faces."""
         ...
+
+
+def fitness_scores(judge: FitnessJudge, faces: Faces) -> npt.NDArray[np.float32]:
+    """Return the (N,) float32 fitness of (N, 112, 112, 3) uint8 RGB faces, in [0, 1]."""
+    parts = [judge.judge(faces[start : start + _BATCH]) for start in range(0, len(faces), _BATCH)]
+    return np.array([said.score for part in parts for said in part], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Whether a face is worth looking at: size, sharpness, pose and light, cheap enough for every face."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -174,6 +175,12 @@ def measure(
         covered=_covered(grey) if fitness is None else _said_covered(fitness),
         fitness=fitness,
     )
+
+
+def fitness_of(qualities: Iterable[Quality]) -> npt.NDArray[np.float32]:
+    """Return the (N,) fitnesses of N faces, in [0, 1], NaN where no quality network judged one."""
+    scores = [math.nan if one.fitness is None else one.fitness.score for one in qualities]
+    return np.array(scores, np.float32)
 
 
 def _covered(grey: npt.NDArray[np.uint8]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from edgeface.files import readable_name
 from edgeface.images import read_photograph
 from edgeface.runtime.cameras.frames import Frame, FrameSource
 from edgeface.runtime.deciding.limits import Limits
+from edgeface.runtime.deciding.quality import fitness_of
 from edgeface.runtime.detection.detections import Detections
 from edgeface.runtime.enrolling.coach import Advice, Coach, View, pitch, redundant
 from edgeface.runtime.gallery.gallery import Gallery, Template, clean_name
@@ -23,7 +24,7 @@ from edgeface.runtime.gallery.key import GalleryKey
 from edgeface.runtime.gallery.matching import best_per_person, similarities
 from edgeface.runtime.portrait import Portrait, portrait
 from edgeface.runtime.recognizer import Recognizer
-from edgeface.scoring import COSINE, Scoring
+from edgeface.scoring import COSINE
 
 logger = logging.getLogger(__name__)
 
@@ -150,12 +151,18 @@ def enroll(
     taken = list(portraits)
     embeddings = [recognizer.embed_face(seen.face) if seen.embedding is None else seen.embedding for seen in taken]
     templates = [
-        Template(embedding, seen.quality.sharpness, seen.source, recognizer.precision)
+        Template(
+            embedding,
+            seen.quality.sharpness,
+            seen.source,
+            recognizer.precision,
+            None if seen.quality.fitness is None else seen.quality.fitness.score,
+        )
         for embedding, seen in zip(embeddings, taken, strict=True)
     ]
     embedder, scoring = recognizer.embedder, recognizer.scoring
     with Gallery(gallery, embedder.space, embedder.dimension, create=True, key=key, command=command) as opened:
-        names, matrix = opened.templates()
+        names, side = opened.templates(scoring)
         warnings = []
         if limits is not None and names and embeddings:
             try:
@@ -163,8 +170,11 @@ def enroll(
             except BundleError as error:  # templates of a precision that no threshold is known for
                 warnings = [f"not checked whether {name} is like somebody else in the gallery: {error}"]
             else:
-                warnings = resemblances(name, np.stack(embeddings), names, matrix, threshold, scoring, force=force)
+                fitness = fitness_of(seen.quality for seen in taken)
+                faces = scoring.probes(np.stack(embeddings), fitness)
+                warnings = resemblances(name, faces, names, side, threshold, scoring.word, force=force)
         opened.enroll(name, templates, scoring)
+        matrix = side[:, : embedder.dimension]
         own = [*matrix[[row for row, other in enumerate(names) if other == name]], *embeddings]
         surplus = redundant(np.stack(own))
         if surplus >= MANY_REDUNDANT:
@@ -177,11 +187,11 @@ def enroll(
 
 def resemblances(
     name: str,
-    embeddings: npt.NDArray[np.float32],
+    faces: npt.NDArray[np.float32],
     names: Sequence[str],
     matrix: npt.NDArray[np.float32],
     threshold: float,
-    scoring: Scoring = COSINE,
+    word: str = COSINE.word,
     *,
     force: bool = False,
 ) -> list[str]:
@@ -189,31 +199,30 @@ def resemblances(
 
     Args:
         name: of the person.
-        embeddings: (N, D) float32 of unit length, N at least 1.
+        faces: (N, D) float32, the side of the faces, N at least 1; see `edgeface.scoring.Scoring.probes`.
         names: T names, one a template, T at least 1.
-        matrix: (T, D) float32, rows of unit length.
+        matrix: (T, D) float32, the side of the templates.
         threshold: score from which on a face is taken for somebody.
-        scoring: how two faces are compared.
+        word: what a score is called.
         force: warn of somebody else who is too near, instead of raising an error.
 
     Raises:
         GalleryError: one of the faces would be taken for somebody else.
     """
-    templates = scoring.templates(matrix)
-    scores = np.max([similarities(templates, face) for face in scoring.probes(embeddings)], axis=0)
+    scores = np.max([similarities(matrix, face) for face in faces], axis=0)
     warnings = []
     best = dict.fromkeys(names, -math.inf) | {match.name: match.score for match in best_per_person(names, scores)}
     own = best.pop(name, None)
     other = max(best, key=best.__getitem__, default=None)
     if other is not None and best[other] >= threshold:
-        numbers = f"{scoring.word} {best[other]:.3f}, threshold {threshold:.3f}"
+        numbers = f"{word} {best[other]:.3f}, threshold {threshold:.3f}"
         alike = f"{name} looks like {other}, who is in the gallery: {numbers}"
         if not force:
             raise GalleryError(f"{alike}; enrol them under that name if they are one, or with --force if they are two")
         warnings.append(f"{alike}; one may be taken for the other")
     if own is not None and own < threshold:
         warnings.append(
-            f"these pictures do not look like the {name} who was enrolled before: {scoring.word} {own:.3f}, threshold "
+            f"these pictures do not look like the {name} who was enrolled before: {word} {own:.3f}, threshold "
             f"{threshold:.3f}; remove them if it is somebody else"
         )
     return warnings

@@ -67,12 +67,18 @@ class People:
         starts = np.cumsum([0, *(len(own) for own in rows.values())])[:-1]
         self._index = open_index(matrix, starts, search) if names else None
 
-    def compare(self, embeddings: npt.NDArray[np.float32], claim: str | None = None) -> tuple[Comparison, ...]:
+    def compare(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        claim: str | None = None,
+        fitness: npt.NDArray[np.float32] | None = None,
+    ) -> tuple[Comparison, ...]:
         """Compare faces with everybody; a person's score is that of the nearest of their templates.
 
         Args:
             embeddings: (N, D) float32 of unit length.
             claim: compare with this person, and take the nearest other one for the runner-up.
+            fitness: (N,) of the faces, see `edgeface.scoring.Scoring`.
 
         Returns:
             One comparison a face. Of people with equal scores the one enrolled first is named.
@@ -92,7 +98,7 @@ class People:
                 f"the embedder gives {embeddings.shape[1]} numbers a face, the gallery holds {self._dimension}; "
                 "use the bundle that the people were enrolled with, or enrol them again"
             )
-        embeddings = self._scoring.probes(embeddings)
+        embeddings = self._scoring.probes(embeddings, fitness)
         if claim is None:
             return tuple(Comparison(*map(self._match, found)) for found in self._index.two_best(embeddings))
         claimed = self._columns.get(claim)

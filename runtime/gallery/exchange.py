@@ -7,7 +7,7 @@ The file is UTF-8 text, one JSON object a line. The first line is the header:
 Then comes one line for each template, person by person:
 
     {"name": TEXT, "embedding": BASE64, "quality": NUMBER or null, "source": TEXT, "precision": TEXT or null,
-     "created": UTC in ISO 8601}
+     "created": UTC in ISO 8601, "fitness": NUMBER from 0 to 1, where it is known}
 
 with the embedding as D little-endian float32 of unit length. The last line is
 
@@ -66,6 +66,7 @@ class Line(_Model):
     source: Annotated[str, Field(max_length=MAX_SOURCE_LENGTH)]
     precision: Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,32}$")] | None
     created: Annotated[str, Field(max_length=40)]
+    fitness: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class End(_Model):
@@ -113,6 +114,7 @@ def export_gallery(gallery: Gallery, path: Path, key: GalleryKey | None, *, forc
                             source=row.source,
                             precision=row.precision,
                             created=row.created,
+                            **({} if row.fitness is None else {"fitness": row.fitness}),
                         )
                     )
             writer.write(End(templates=templates, sha256=writer.digest.hexdigest()))
@@ -143,7 +145,7 @@ class _Writer:
 
     def write(self, line: BaseModel) -> None:
         self._number += 1
-        data = line.model_dump_json().encode()
+        data = line.model_dump_json(exclude_unset=True).encode()
         if self._sealer is not None:
             data = base64.b64encode(self._sealer.seal(data, "export", self._bound, self._number))
         self._put(data)

@@ -154,7 +154,7 @@ class _Reader:
             has_zone = False
         if not has_zone:
             raise self._wrong(number, "the time is not ISO 8601 with a time zone")
-        return TemplateRow(blob, line.quality, line.source, line.precision, line.created)
+        return TemplateRow(blob, line.quality, line.source, line.precision, line.created, fitness=line.fitness)
 
     def _wrong(self, number: int, why: str) -> GalleryError:
         return GalleryError(f"{self._path} line {number} cannot be used: {why}; copy or export it again")

@@ -164,7 +164,14 @@ class Gallery(GalleryReader):
 
     def _row(self, template: Template, now: str, cohort: Cohort | None) -> TemplateRow:
         blob = to_blob(template.embedding, self.dimension, self.path)
-        row = TemplateRow(blob, clean_quality(template.quality), clean_source(template.source), template.precision, now)
+        row = TemplateRow(
+            blob,
+            clean_quality(template.quality),
+            clean_source(template.source),
+            template.precision,
+            now,
+            fitness=clean_quality(template.fitness),
+        )
         if cohort is None:
             return row
         mean = float(cohort.means(np.frombuffer(blob, "<f4")[None])[0])

@@ -32,6 +32,8 @@ class Template:
     """Where it came from, for example a file name. Stored as it is: no credentials."""
     precision: str | None = None
     """Of the network that made it, such as `fp32`; None if that is not known."""
+    fitness: float | None = None
+    """What a quality network said of the face, in [0, 1]; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

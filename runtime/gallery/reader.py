@@ -152,6 +152,7 @@ class GalleryReader:
         loaded = self.version
         names: list[str] = []
         means: list[float] = []
+        fitness: list[float] = []
         with self._reading() as connection:
             count, stored = connection.execute(
                 "SELECT COUNT(*), IFNULL(SUM(LENGTH(embedding)), 0) FROM templates"
@@ -167,6 +168,7 @@ class GalleryReader:
                 view[end - size : end] = blob
                 names.append(person.name)
                 means.append(_known_mean(row, scoring))
+                fitness.append(math.nan if row.fitness is None else row.fitness)
             if len(names) != count:
                 raise damaged(self.path)
         matrix = np.frombuffer(memory, "<f4").reshape(count, self.dimension)
@@ -175,7 +177,8 @@ class GalleryReader:
         if odd.any():
             raise self._damaged(names[int(odd.argmax())])
         self._loaded = loaded
-        return tuple(names), _side(matrix.astype(np.float32, copy=False), np.array(means, np.float32), scoring)
+        known = np.array(means, np.float32), np.array(fitness, np.float32)
+        return tuple(names), _side(matrix.astype(np.float32, copy=False), *known, scoring)
 
     def precisions(self, name: str | None = None) -> dict[str | None, int]:
         """Return how many templates were made with each precision, None for those that do not say.
@@ -280,9 +283,14 @@ def _known_mean(row: TemplateRow, scoring: Scoring) -> float:
     return row.cohort_mean if cohort and row.cohort == cohort.id and row.cohort_mean is not None else math.nan
 
 
-def _side(matrix: npt.NDArray[np.float32], means: npt.NDArray[np.float32], scoring: Scoring) -> npt.NDArray[np.float32]:
+def _side(
+    matrix: npt.NDArray[np.float32],
+    means: npt.NDArray[np.float32],
+    fitness: npt.NDArray[np.float32],
+    scoring: Scoring,
+) -> npt.NDArray[np.float32]:
     """Return the side of the templates; means that are NaN are computed."""
     unknown = np.isnan(means)
     if scoring.cohort is not None and unknown.any():
         means[unknown] = scoring.cohort.means(matrix[unknown])
-    return scoring.templates(matrix, means)
+    return scoring.templates(matrix, means, fitness)

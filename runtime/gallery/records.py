@@ -37,6 +37,7 @@ class TemplateRow:
     """One template, as it is kept. `embedding` is D little-endian float32; `created` UTC, ISO 8601.
 
     `cohort_mean` is its mean with the cohort of that id, see `edgeface.cohort`; None where it was enrolled without.
+    `fitness` is what a quality network said of the face, see `edgeface.fitness`; None where there was none.
     """
 
     embedding: bytes
@@ -46,6 +47,7 @@ class TemplateRow:
     created: str
     cohort: str | None = None
     cohort_mean: float | None = None
+    fitness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +230,9 @@ class Records:
 
     def add_template(self, connection: sqlite3.Connection, person: PersonRow, row: TemplateRow) -> int:
         """Add a template to a person; returns its id."""
-        columns = "embedding, source, quality, precision, created, cohort, cohort_mean, person"
-        insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        facts = (row.quality, row.precision, row.created, row.cohort, row.cohort_mean)
+        columns = "embedding, source, quality, precision, created, cohort, cohort_mean, fitness, person"
+        insert = f"INSERT INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        facts = (row.quality, row.precision, row.created, row.cohort, row.cohort_mean, row.fitness)
         values = (*self._stored_template(person, row), *facts, person.id)
         number = connection.execute(insert, values).lastrowid or 0
         self._count_template(connection, number)
@@ -257,7 +259,7 @@ class Records:
         """
         people = {row.id: row for row in ([person] if person else self.people(connection))}
         which = "" if person is None else f"WHERE person = {person.id:d} "
-        columns = "id, person, embedding, quality, source, precision, created, cohort, cohort_mean"
+        columns = "id, person, embedding, quality, source, precision, created, cohort, cohort_mean, fitness"
         for number, owner, *rest in connection.execute(f"SELECT {columns} FROM templates {which}ORDER BY id"):
             if owner not in people:
                 raise self.altered("a template of nobody")
@@ -323,7 +325,10 @@ class Records:
 
 
 def _belongs(person: PersonRow, row: TemplateRow) -> tuple[str | float | None, ...]:
-    told = () if row.cohort is None and row.cohort_mean is None else (row.cohort, row.cohort_mean)
+    # Only what a record says is bound to it, so that those of older versions still open.
+    told: tuple[str | float | None, ...] = (row.cohort, row.cohort_mean, row.fitness)
+    if row.fitness is None:
+        told = () if row.cohort is None and row.cohort_mean is None else told[:2]
     return "template", person.uid.hex(), row.quality, row.precision, row.created, *told
 
 
@@ -335,5 +340,7 @@ def _is_sound(row: TemplateRow) -> bool:
         and isinstance(row.source, str)
         and isinstance(row.created, str)
         and isinstance(row.cohort, str | None)
-        and (row.cohort_mean is None or (isinstance(row.cohort_mean, float) and 0 <= row.cohort_mean <= 1))
+        and all(
+            share is None or (isinstance(share, float) and 0 <= share <= 1) for share in (row.cohort_mean, row.fitness)
+        )
     )

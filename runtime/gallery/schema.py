@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 APPLICATION_ID: Final = int.from_bytes(b"EFgl", "big")
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 NO_ENCRYPTION: Final = "none"
 AES_GCM: Final = "aes-256-gcm"
@@ -55,7 +55,8 @@ SCHEMA: Final = (
         created TEXT NOT NULL,
         precision TEXT,
         cohort TEXT,
-        cohort_mean REAL
+        cohort_mean REAL,
+        fitness REAL
     )""",
     "CREATE INDEX templates_person ON templates (person)",
     "CREATE UNIQUE INDEX people_uid ON people (uid)",
@@ -92,11 +93,17 @@ def _remember_cohort_means(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE templates ADD COLUMN cohort_mean REAL")
 
 
+def _remember_fitness(connection: sqlite3.Connection) -> None:
+    """Version 6 remembers the fitness of each template; that of older ones is not known."""
+    connection.execute("ALTER TABLE templates ADD COLUMN fitness REAL")
+
+
 MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {
     1: _remember_precision,
     2: _protect_and_log,
     3: _look_for_residue,
     4: _remember_cohort_means,
+    5: _remember_fitness,
 }
 """What brings a gallery from this schema version to the next; all of them run in one transaction."""
 
