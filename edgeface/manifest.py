@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from edgeface.door import DoorRates
 from edgeface.errors import BundleError
 
 SCHEMA_VERSION: Final = 2
@@ -237,7 +238,8 @@ class Manifest(_Record):
     """Everything a device needs to know about a bundle; see `Manifest.parse` for reading one.
 
     `space` identifies the embedding space: templates of one space are never compared with another's. `scores` is the
-    file of score tables that thresholds of other rates are read off, see `edgeface.scores`.
+    file of score tables that thresholds of other rates are read off, see `edgeface.scores`. `door` is what one of the
+    thresholds does under the conditions of a door, where that was measured.
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -251,6 +253,7 @@ class Manifest(_Record):
     threshold_data: ThresholdData | None = None
     scores: str | None = None
     cohort: CohortEntry | None = None
+    door: DoorRates | None = None
     calibration: Calibration | None = None
     opset: int
     ir_version: int

@@ -40,6 +40,7 @@ def assemble(manifest: Manifest, scored: Scored | None, rates: Sequence[float]) 
                 "thresholds": choose_thresholds(scored, rates),
                 "threshold_data": scored.data,
                 "scores": SCORES_NAME,
+                "door": None,  # it was measured at other thresholds
                 "files": manifest.files | list_files(files),
             }
         )

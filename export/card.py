@@ -52,6 +52,10 @@ def model_card(manifest: Manifest) -> str:
         "",
         *_threshold_lines(manifest),
         "",
+        "## At a door",
+        "",
+        *_door_lines(manifest),
+        "",
         "## Is it the one that was made?",
         "",
         "`manifest.json` lists the size and SHA-256 of every file, and nothing is opened that differs. Whether the "
@@ -197,6 +201,32 @@ ALIKE: Final = (
     "those of the same sex. Among people of both sexes, taken at random, false matches are about half as frequent."
 )
 """What a rate means if thresholds were chosen on people who are alike."""
+
+
+def _door_lines(manifest: Manifest) -> list[str]:
+    """Say what the threshold does in poor light, in motion, behind a mask."""
+    rates = manifest.door
+    if rates is None:
+        return ["Not measured: `edgeface eval BUNDLE --data FOLDER --conditions all` does."]
+    lines = [
+        f"{rates.people} people with two pictures ({rates.data}), everybody compared with everybody at "
+        f"{rates.threshold:.4f}, the threshold for {rates.promised_fmr:g}, both pictures under the condition. Rates "
+        "are of what the gate lets through; the last column is of a probe alone, held against a good template.",
+        "",
+        "| condition | refused | false match rate | 95 % interval | true match rate | against a good template |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rates.rows:
+        if not row.counts or row.fmr is None:
+            lines.append(f"| {row.title} | {row.refused:.1%} | too few are left | | | |")
+            continue
+        around = "" if row.fmr_interval is None else f"{row.fmr_interval[0]:.2%} to {row.fmr_interval[1]:.2%}"
+        own, probe = ("" if share is None else f"{share:.1%}" for share in (row.tar, row.probe_tar))
+        lines.append(f"| {row.title} | {row.refused:.1%} | {row.fmr:.2%} | {around} | {own} | {probe} |")
+    worst = rates.worst
+    if worst is not None:
+        lines += ["", f"Worst: {worst.title}, a false match rate of {worst.fmr:.2%}."]
+    return lines
 
 
 def _search_lines(manifest: Manifest) -> list[str]:

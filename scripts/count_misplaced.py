@@ -4,8 +4,8 @@
 
 PHOTOGRAPHS is a tar file or a folder. Portraits are those with one face, not narrower than 60 px, that may be enrolled
 as they are. Each is turned by 90, 180 and 270 degrees, and cut through the middle of the face: left, right, above and
-below. Of what becomes of it, a row says: refused or no face found; turned upright, so enrolled as it should be;
-enrolled without a word. For half faces that is all that are enrolled.
+below. Of what becomes of it, a row says: refused or no face found; enrolled upright, as its score with the portrait
+shows; enrolled without a word. For half faces that is all that are enrolled.
 """
 
 import argparse
@@ -50,13 +50,16 @@ def halves(image: Image, box: npt.NDArray[np.floating]) -> dict[str, Image]:
     return {name: np.ascontiguousarray(part) for name, part in parts.items()}
 
 
-def enrolled(recognizer: Recognizer, image: Image) -> int | None:
-    """Return by how much a picture was turned before its face was enrolled; None if it was refused."""
+def enrolled(recognizer: Recognizer, image: Image) -> npt.NDArray[np.float32] | None:
+    """Return the (1, D) embedding that would be enrolled; None if the picture is refused."""
+    if min(image.shape[:2]) < 1:
+        return None
     try:
         taken = recognizer.take(image, "picture", largest=True)
     except NoFaceError:
         return None
-    return None if recognizer.gate.refuses(taken.quality, template=True) else taken.turned_deg
+    refused = recognizer.gate.refuses(taken.quality, template=True)
+    return None if refused else recognizer.embed_face(taken.face)[None]
 
 
 def main() -> None:
@@ -76,23 +79,22 @@ def main() -> None:
             found = recognizer.detector.detect(image)
         except ImageError:
             continue
-        if len(found) != 1 or found.boxes[0, 2] < LEAST_WIDTH_PX or enrolled(recognizer, image) != 0:
+        if len(found) != 1 or found.boxes[0, 2] < LEAST_WIDTH_PX or (own := enrolled(recognizer, image)) is None:
             continue
         portraits += 1
         for turn_deg in (90, 180, 270):
-            back = enrolled(recognizer, np.ascontiguousarray(np.rot90(image, -turn_deg // 90)))
-            said = "refused" if back is None else "turned upright" if back == turn_deg else "without a word"
+            said = "refused"
+            if (anew := enrolled(recognizer, np.ascontiguousarray(np.rot90(image, -turn_deg // 90)))) is not None:
+                alike = recognizer.scoring.pairs(own, anew)[0] >= recognizer.threshold.cosine
+                said = "upright" if alike else "without a word"
             counts.setdefault(f"turned by {turn_deg}°", Counter())[said] += 1
         for name, part in halves(image, found.boxes[0]).items():
-            said = "refused" if min(part.shape[:2]) < 1 or enrolled(recognizer, part) is None else "without a word"
+            said = "refused" if enrolled(recognizer, part) is None else "without a word"
             counts.setdefault(name, Counter())[said] += 1
-    print(f"{portraits} portraits\n\n| picture | refused | turned upright | without a word |\n|---|---|---|---|")
-    for name, own in counts.items():
-        print(
-            f"| {name} | "
-            + " | ".join(str(own[said]) for said in ("refused", "turned upright", "without a word"))
-            + " |"
-        )
+    columns = ("refused", "upright", "without a word")
+    print(f"{portraits} portraits\n\n| picture | {' | '.join(columns)} |\n|---|---|---|---|")
+    for name, rows in counts.items():
+        print(f"| {name} | {' | '.join(str(rows[column]) for column in columns)} |")
 
 
 if __name__ == "__main__":

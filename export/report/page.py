@@ -5,6 +5,7 @@ One HTML file that fetches nothing and runs nothing, made of nothing but the man
 
 from edgeface.evaluation import markup
 from edgeface.export.report.consequences import gallery_section, threshold_section
+from edgeface.export.report.door import door_section
 from edgeface.export.report.effects import count_flips
 from edgeface.export.report.findings import certainty_section, score_section
 from edgeface.export.report.precisions import cost_section
@@ -43,6 +44,7 @@ def bundle_report(manifest: Manifest, scored: Scored | None) -> str:
         *cost_section(manifest, scored),
         *threshold_section(manifest),
         *gallery_section(manifest),
+        door_section(manifest.door),
         *_limits(),
         *_contents(manifest),
     ]
