@@ -233,7 +233,8 @@ def _threshold_data(bundle: "Bundle") -> str:
     if data is None:
         return "not stated"
     people = "" if data.people is None else f" of {data.people} people"
-    return f"{data.name}, {data.faces} faces{people}, {data.independent} independent impostor pairs"
+    alike = " of people who are alike" if data.only_alike else ""
+    return f"{data.name}, {data.faces} faces{people}, {data.independent} independent impostor pairs{alike}"
 
 
 def _private_key(path: Path) -> "Ed25519PrivateKey":
@@ -247,7 +248,8 @@ def _gate(manifest: "Manifest") -> str:
     """Say what the gate of a bundle asks for."""
     if (entry := manifest.quality) is None:
         return "none: covered, turned and cut faces are not told apart"
-    return f"fitness {entry.min_fitness:.2f} to be compared, {entry.enrol_fitness:.2f} to become a template"
+    loss = f"; scores are lower by {entry.allowance:g} a unit below that" if entry.allowance else ""
+    return f"fitness {entry.min_fitness:.2f} to be compared, {entry.enrol_fitness:.2f} to become a template{loss}"
 
 
 def _passphrase(*, confirm: bool) -> str:

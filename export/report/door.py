@@ -7,34 +7,34 @@ from typing import Final
 from edgeface.door import DoorRates, DoorRow
 from edgeface.evaluation import markup
 from edgeface.export.report.svg import segment, text
-from edgeface.export.report.wording import count, interval, one_in, percentage
+from edgeface.export.report.wording import count, interval, one_in, percentage, unbroken
 
 HEADER: Final = ("condition", "refused", "strangers let in", "recognised, both pictures", "recognised, good template")
 
-_SECTION: Final = re.compile(r'<section id="door">.*?</section>', re.S)
+TITLE: Final = "At a door"
+
+_SECTION: Final = re.compile(re.escape(markup.heading(TITLE)) + r".*?(?=<h2>)", re.S)
 _LEFT, _RIGHT, _TOP, _STEP, _WIDTH = 250, 15, 24, 19, 680
 _LEAST: Final = 1e-5
 """Where the axis begins; no false match at all is drawn there."""
 
 
-def door_section(rates: DoorRates | None) -> str:
-    """Return the section, which stands between marks so that it can be stated anew."""
-    parts = [markup.heading("At a door")]
-    if rates is None:
-        parts.append(
-            markup.paragraph(
-                "Not measured. Faces at a door are dark, moving, small or covered, and two such faces resemble each "
-                "other. `edgeface eval BUNDLE --data FOLDER --conditions all --out door` measures it."
-            )
-        )
-    else:
-        parts += _told(rates)
-    return '<section id="door">\n' + "\n".join(parts) + "\n</section>"
+def door_section(rates: DoorRates | None) -> list[str]:
+    """Say what happens under each condition, with a picture; or that it was not measured."""
+    if rates is not None:
+        return [markup.heading(TITLE), *_told(rates)]
+    return [
+        markup.heading(TITLE),
+        markup.paragraph(
+            "Not measured. Faces at a door are dark, moving, small or covered, and two such faces resemble each "
+            "other. `edgeface eval BUNDLE --data FOLDER --conditions all --out door` measures it."
+        ),
+    ]
 
 
 def restate_door(report: str, rates: DoorRates | None) -> str:
     """Return a report with another section of this kind; one without any stays as it is."""
-    section = door_section(rates)
+    section = unbroken("\n".join(door_section(rates)) + "\n")
     return _SECTION.sub(lambda _: section, report, count=1)
 
 

@@ -10,7 +10,7 @@ from edgeface.export.report.effects import count_flips
 from edgeface.export.report.findings import certainty_section, score_section
 from edgeface.export.report.precisions import cost_section
 from edgeface.export.report.svg import STYLE
-from edgeface.export.report.wording import SPACE, count, listed, megabytes, one_in, percentage
+from edgeface.export.report.wording import count, listed, megabytes, one_in, percentage, unbroken
 from edgeface.export.thresholds import Scored
 from edgeface.manifest import NOT_STATED, Manifest
 from edgeface.scores import SCORES_NAME
@@ -44,12 +44,12 @@ def bundle_report(manifest: Manifest, scored: Scored | None) -> str:
         *cost_section(manifest, scored),
         *threshold_section(manifest),
         *gallery_section(manifest),
-        door_section(manifest.door),
+        *door_section(manifest.door),
         *_limits(),
         *_contents(manifest),
     ]
     page = markup.page(f"{manifest.name}: a bundle for recognising faces", parts, STYLE)
-    return page.replace(" %", f"{SPACE}%")  # no line ends between a number and its sign
+    return unbroken(page)
 
 
 def _in_short(manifest: Manifest, scored: Scored | None) -> list[str]:

@@ -9,6 +9,11 @@ SPACE = "\u00a0"
 """Groups digits without a line break between them."""
 
 
+def unbroken(text: str) -> str:
+    """Let no line end between a number and its sign."""
+    return text.replace(" %", f"{SPACE}%")
+
+
 def count(number: float) -> str:
     """Write a whole number in groups of three digits: `29 600 000`."""
     return f"{round(number):,}".replace(",", SPACE)
