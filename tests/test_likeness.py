@@ -99,6 +99,8 @@ def test_calibrating_on_people_who_are_alike_counts_their_pairs_only(tmp_path):
     assert every["data"]["only_alike"] is False and facts["data"]["only_alike"] is True
     assert every["data"]["independent"] == 66 and 33 <= facts["data"]["independent"] < 60
     assert facts["data"]["impostors"] == 9 * facts["data"]["independent"]  # three pictures of each
+    few = ("calibrate", bundle, "--data", data, "--fmr", "0.05", "--only-alike", "--out", tmp_path / "few")
+    fails("needs 60 pairs of two people, which takes 16 people, and there are 33", *few)
     strict, lax = (found["thresholds"][0]["cosine"] for found in (facts, every))
     assert strict > lax
     made = open_bundle(tmp_path / "alike")
@@ -276,12 +278,12 @@ def test_verify_and_a_search_say_the_same():
     gate = Gate(compare=QualitySettings(min_sharpness=0))
     pair = Pair(None, None, "int8", Limits("b", "int8", cosine=0.0), "b", gate, SCORING)  # type: ignore[arg-type]
     pictures = [np.full((112, 112, 3), number, np.uint8) for number in range(2)]
-    found = verify(pair, *pictures)
+    found = verify(pair, pictures[0], pictures[1])
     searched = Compared(("a",), SCORING.templates(rows[:1], fitness=fitness[:1]), scoring=SCORING)
     (match,) = searched.compare(rows[1:], fitness=fitness[1:])
     assert match.best is not None and found.score == pytest.approx(match.best.score, abs=1e-6)
     plain = replace(pair, scoring=Scoring(COHORT))
-    assert verify(plain, *pictures).score == pytest.approx(found.score + 0.15, abs=1e-6)
+    assert verify(plain, pictures[0], pictures[1]).score == pytest.approx(found.score + 0.15, abs=1e-6)
 
 
 def test_the_loop_takes_off_what_a_face_lacks(tmp_path):

@@ -113,9 +113,8 @@ def evaluate(
     judge = bundle_gate(bundle, provider=provider, threads=threads).network
 
     def compare(templates: "npt.NDArray[np.uint8]", probes: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.float64]":
-        sides = templates, probes
-        first, second = (None if judge is None else fitness_scores(judge, side) for side in sides)
-        return scoring.pairs(*(embedder.embed(side) for side in sides), (first, second))
+        first, second = (None if judge is None else fitness_scores(judge, side) for side in (templates, probes))
+        return scoring.pairs(embedder.embed(templates), embedder.embed(probes), (first, second))
 
     with console.progress("conditions", quiet or as_json) as advance:
         report = assess_fitness(open_faces(data, split=split), network, compare, threshold, seed=seed, progress=advance)
