@@ -1,6 +1,7 @@
 """What a bundle's threshold does under the conditions of a door, as its manifest states it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,7 +67,8 @@ class DoorRates(_Record):
                 }
                 for row in results["conditions"]
             ]
-            facts = {key: results[key] for key in ("data", "people", "threshold", "promised_fmr")}
+            facts = {key: results[key] for key in ("people", "threshold", "promised_fmr")}
+            facts["data"] = Path(results["data"]).name  # where it lies is nobody's business
             return cls.model_validate({**facts, "rows": rows})
         except (KeyError, TypeError, ValidationError) as error:
             raise DataError(

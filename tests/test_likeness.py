@@ -328,7 +328,8 @@ def report():
 
 
 def test_what_eval_measures_is_stated_in_card_and_report():
-    rates = DoorRates.of({"data": "lfw", **json.loads(json.dumps(report().to_json()))})
+    rates = DoorRates.of({"data": "/home/me/lfw", **json.loads(json.dumps(report().to_json()))})
+    assert rates.data == "lfw"
     assert rates.worst is not None and rates.worst.title == "as it <is>" and not rates.rows[1].counts
     manifest = facts(door=rates)
     assert Manifest.parse(manifest.to_json()).door == rates
