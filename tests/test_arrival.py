@@ -154,7 +154,7 @@ def test_export(reach, monkeypatch, places):
     )
     has(seen, open_pairs__split="train", open_pairs__pairs=places["PAIRS"], open_faces__split="train")
     has(seen, checkpoint_network__opset=19)
-    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: OPENED)
+    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset, allow: OPENED)
     monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
     seen = reach(
         "export RUN --out OUT --calibration FACES --seed 3 --calibration-method entropy --min-cosine 0.9 "
