@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import logging
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 _PART: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 _REFERENCE: Final = re.compile(rf"{_PART}(?:\.{_PART})*:{_PART}(?:\.{_PART})*")
-_PACKAGE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+_PACKAGE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?)?")
+_VERSION: Final = re.compile(r"[A-Za-z0-9.+!_-]{0,100}")
 
 
 class Kind(StrEnum):
@@ -79,7 +81,8 @@ class Plugin:
             ValueError: it is not of that form.
         """
         plugin = cls(**{**facts, "kind": Kind(facts["kind"])})  # type: ignore[arg-type]
-        if not is_reference(plugin.reference) or (plugin.package and not _PACKAGE.fullmatch(plugin.package)):
+        is_known = _PACKAGE.fullmatch(plugin.package) and _VERSION.fullmatch(plugin.version)
+        if not (is_reference(plugin.reference) and is_known) or plugin.name:
             raise ValueError(f"{plugin.reference!r} of {plugin.package!r} is no plug-in")
         return plugin
 
@@ -216,7 +219,7 @@ def assert_allowed(plugin: Plugin, allowed: Collection[str], where: str) -> None
     """
     resolved = {getattr(find(plugin.kind, name), "reference", "") for name in allowed}
     word = f"--allow-plugin {plugin.reference}"
-    if importlib.util.find_spec(plugin.reference.partition(":")[0].partition(".")[0]) is None:
+    if not _is_there(plugin.reference.partition(":")[0].partition(".")[0]):
         raise PluginError(
             f"{where} needs the {plugin.kind} {plugin}, which is not installed; {_how_to_get(plugin)}, if you trust it,"
             f" and allow it with {word}"
@@ -226,6 +229,13 @@ def assert_allowed(plugin: Plugin, allowed: Collection[str], where: str) -> None
             f"{where} names the {plugin.kind} {plugin}, a plug-in, whose code would run here; if you trust it, "
             f"allow it with {word}"
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # some that are loaded say nothing of themselves
+        return module in sys.modules
 
 
 def _how_to_get(plugin: Plugin) -> str:

@@ -270,7 +270,7 @@ def export_command(
                 "scoring": manifest.scoring,
                 "cohort": None if manifest.cohort is None else manifest.cohort.model_dump(),
                 "precisions": {
-                    key: entry.model_dump(exclude_none=True)
+                    key: entry.model_dump()
                     | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
                     for key, entry in manifest.precisions.items()
                 },

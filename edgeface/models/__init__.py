@@ -135,10 +135,13 @@ def _plugin(name: str, embedding_size: int, options: dict[str, Any]) -> nn.Modul
 def describe_model(name: str) -> ModelFacts:
     """Count a network at its published embedding size, without drawing or computing numbers where that can be.
 
+    A plug-in is loaded for it, which runs its code, and counted at 512.
+
     Raises:
         UnknownNameError, MissingPackageError, ConfigError: as `build_model`.
     """
-    published = PUBLISHED.get(name, Published(512, f"package timm, {name.removeprefix(TIMM_PREFIX)}"))
+    source = f"package timm, {name.removeprefix(TIMM_PREFIX)}" if name.startswith(TIMM_PREFIX) else "plug-in"
+    published = PUBLISHED.get(name, Published(512, source))
     with torch.device("meta" if name in MODELS else "cpu"):
         model = build_model(name, published.embedding_size)
     return ModelFacts(
