@@ -93,7 +93,7 @@ def toml_value(text: str) -> Any:
 
 def _hints(function: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except Exception:  # names that only a type checker imports
         return {}
 

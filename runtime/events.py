@@ -15,7 +15,7 @@ from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.decision import Decision, Rule
 from edgeface.runtime.deciding.quality import Quality
 from edgeface.runtime.deciding.tracker import Track
-from edgeface.schemas import SCHEMA_VERSION
+from edgeface.schema_files import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from edgeface.errors import EdgefaceError
 from edgeface.runtime.deciding.limits import OperatingThreshold
 from edgeface.runtime.events import SinkState
 from edgeface.runtime.timing import Percentiles
-from edgeface.schemas import SCHEMA_VERSION
+from edgeface.schema_files import SCHEMA_VERSION
 
 Ended = Literal["end of source", "max_frames", "stopped", "window closed", "reader gone", "error"]
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -122,11 +123,12 @@ def test_what_is_installed_is_found_without_running_it(uninstalled, site):
 
 def test_the_loss_is_what_its_paper_says(site):
     head = build_loss("proxy-nca", 3, 4, temperature=0.7)
+    proxies = head.get_parameter("proxies").double()
     x, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, -1, 1])
     expected = []
     for row, label in zip(x.double(), labels.tolist(), strict=True):
         if label >= 0:
-            away = [(row / row.norm() - p / p.norm()).square().sum() / 0.7 for p in head.proxies.double()]
+            away = [(row / row.norm() - p / p.norm()).square().sum() / 0.7 for p in proxies]
             others = sum(torch.exp(-d) for place, d in enumerate(away) if place != label)
             expected.append(-torch.log(torch.exp(-away[label]) / others))
     assert head(x, labels).item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
@@ -151,8 +153,8 @@ def test_a_checkpoint_runs_no_code_unless_the_user_says_so(run, faces):
     for word in ([], ["edgeface_plugin_example.loss:ProxyNCA"], ["no-such"]):
         with pytest.raises(PluginError, match=f"names the backbone {BACKBONE}.* allow it with --allow-plugin"):
             open_model(run, allow_plugins=word)
-    for word in (BACKBONE, "tiny-convnet"):
-        embedded = open_model(run, allow_plugins=[word]).embedder.embed(faces.images[:3])
+    for allowed in (BACKBONE, "tiny-convnet"):
+        embedded = open_model(run, allow_plugins=[allowed]).embedder.embed(faces.images[:3])
         assert embedded.shape == (3, 16)
 
 
@@ -216,7 +218,8 @@ def test_commands_take_the_word(run, tmp_path):
 def test_a_sink_of_the_example(site, tmp_path):
     sink = open_sink(f"attendance?path={tmp_path}/came.csv")
     fan = FanOut([sink])
-    for name, who in (("match", "ann"), ("match", "ann"), ("unknown", None), ("match", "bob, jr.")):
+    told: Any = (("match", "ann"), ("match", "ann"), ("unknown", None), ("match", "bob, jr."))
+    for name, who in told:
         fan.write(Event(NOW, name, identity=who))
     sink.finish(10.0)
     lines = (tmp_path / "came.csv").read_text().splitlines()
@@ -228,7 +231,8 @@ class Remembers(SinkPlugin):
     """Takes events, some of which it does not like, once the gate is open."""
 
     def __init__(self) -> None:
-        self.gate, self.seen, self.closed = threading.Event(), [], 0
+        self.gate, self.closed = threading.Event(), 0
+        self.seen: list[int] = []
 
     def write(self, event):
         self.gate.wait(10)
@@ -277,7 +281,7 @@ class Pictures(FrameSource):
 
 
 class Undecided(Pictures):
-    live = None
+    live: Any = None
 
 
 class Everywhere(Detector):
@@ -353,7 +357,7 @@ class Dims(Augmentation):
 
 
 def test_an_augmentation_from_outside(faces):
-    none = dict.fromkeys(AugmentConfig().chances(), 0.0)
+    none: dict[str, Any] = dict.fromkeys(AugmentConfig().chances(), 0.0)
     plain = AugmentedFaces(faces, AugmentConfig(**none), 0)[(0, 5)][0]
     dim = AugmentedFaces(faces, AugmentConfig(**none, name=f"{HERE}:Dims", options={"by": 3}), 0)[(0, 5)][0]
     assert torch.equal(dim, plain // 3)
@@ -362,7 +366,7 @@ def test_an_augmentation_from_outside(faces):
     config = load_config(overrides=[f"augment.name={HERE}:Dims", "augment.by=0", "augment.flip=0.1"])
     assert config.augment.flip == 0.1 and config.augment.options == {"by": 0}
     with pytest.raises(PluginError, match="by = 0 does not fit: input should be greater than or equal to 1"):
-        train(config, Path("unused"), faces=faces)
+        train(config, Path("unused"), faces=faces)  # before it sees that there are too few
 
 
 class Base:
@@ -451,12 +455,12 @@ def test_names_in_settings(override, message):
 
 def test_own_names_stay_edgeface_s_own(site, monkeypatch):
     """A package cannot make itself heard by taking a name that people type."""
-    entry = plugins.metadata.EntryPoint("arcface", LOSS, Kind.loss.group)
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: (entry,) if group == Kind.loss.group else ())
+    entry = metadata.EntryPoint("arcface", LOSS, Kind.loss.group)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: (entry,) if group == Kind.loss.group else ())
     assert type(build_loss("arcface", 2, 3)).__name__ == "ArcFace"
-    other = plugins.metadata.EntryPoint("mine", "a:B", Kind.loss.group)
-    again = plugins.metadata.EntryPoint("mine", "a:C", Kind.loss.group)
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: (other, again))
+    other = metadata.EntryPoint("mine", "a:B", Kind.loss.group)
+    again = metadata.EntryPoint("mine", "a:C", Kind.loss.group)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: (other, again))
     assert plugins.installed(Kind.loss) == {}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from edgeface.errors import ConfigError
-from edgeface.schemas import SCHEMA_VERSION
+from edgeface.schema_files import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from edgeface.runtime.gallery.key import GalleryKey

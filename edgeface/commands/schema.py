@@ -15,6 +15,6 @@ def schema_command(
 
     Example: edgeface schema event
     """
-    from edgeface.schemas import read_schema, schema_names
+    from edgeface.schema_files import read_schema, schema_names
 
     typer.echo("\n".join(schema_names()) if name is None else read_schema(name).rstrip("\n"))

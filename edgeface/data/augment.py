@@ -65,7 +65,7 @@ class AugmentConfig:
     warp: float = 0.0
     conditions: float = 0.0
     name: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def names_plugin(name: object) -> bool:

@@ -8,7 +8,7 @@ from edgeface.evaluation.comparison import ComparisonReport
 from edgeface.evaluation.groups import GroupRates
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import rate_name
-from edgeface.schemas import SCHEMA_VERSION
+from edgeface.schema_files import SCHEMA_VERSION
 
 
 def to_json(assessment: Assessment) -> dict[str, Any]:

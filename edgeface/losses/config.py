@@ -87,7 +87,7 @@ class LossConfig:
     temperature: float | None = None
     center_weight: float | None = None
     center_rate: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         extra = [f.name for f in fields(self)[4:-1] if getattr(self, f.name) is not None] + list(self.options)

@@ -35,7 +35,7 @@ def with_fields(name: str, part: Any, **more: Any) -> Any:
         hints = get_type_hints(part)
         found = {field.name: hints[field.name] for field in fields(part)}
     # A checker cannot follow; `tests/test_schemas.py` holds it against what is printed.
-    return TypedDict(name, found | more)  # type: ignore[misc, operator]
+    return TypedDict(name, found | more)  # type: ignore[operator]
 
 
 class Output(TypedDict):
@@ -127,7 +127,7 @@ class Identification(TypedDict):
     rank: dict[str, Rate]
     cmc: list[float]
     fnir: dict[str, SearchRate]
-    unsupported: list[str]
+    unsupported: dict[str, int]
     nearest: list[Nearest]
 
 
@@ -222,7 +222,7 @@ class Eval(Output):
     genuine_pairs: int
     impostor_pairs: int
     d_prime: float | None
-    unsupported: list[str]
+    unsupported: dict[str, int]
     threshold: Tested
     left_out: NotRequired[LeftOut]
     intervals: NotRequired[dict[str, tuple[float | None, float | None]]]
@@ -390,13 +390,17 @@ class Machine(TypedDict):
     python: str
 
 
+SaidVerdict = with_fields("SaidVerdict", Verdict, says=str)
+SaidGain = with_fields("SaidGain", BatchGain, says=str)
+
+
 class Bench(Output):
     """`edgeface bench`."""
 
     device: Machine
     rows: list[BenchRow]
-    int8: list[with_fields("BenchVerdict", Verdict, says=str)]  # type: ignore[misc]
-    batches: list[with_fields("BenchBatch", BatchGain, says=str)]  # type: ignore[misc]
+    int8: list[SaidVerdict]
+    batches: list[SaidGain]
     skipped: list[str]
     warnings: list[str]
     auto: str

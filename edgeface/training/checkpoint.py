@@ -236,7 +236,7 @@ def load_backbone(path: str | Path, allow: Collection[str] = ()) -> tuple[nn.Mod
     """
     folder = find_checkpoint(Path(path))
     info = read_info(folder)
-    options = {}
+    options: dict[str, Any] = {}
     if not is_built_in(info.model):
         if not is_reference(info.model):  # what an entry point leads to is not for a checkpoint to choose
             raise CheckpointError(f"{folder / STATE}: {unknown(Kind.backbone, info.model, MODELS)}")

@@ -56,7 +56,7 @@ class ModelConfig:
     name: str = "resnet-edge"
     embedding_size: int = 128
     start: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def names_plugin(name: object) -> bool:
