@@ -48,7 +48,9 @@ from edgeface.commands.gallery_keys import (
 )
 from edgeface.commands.liveness import liveness_test_command
 from edgeface.commands.models import models_command
+from edgeface.commands.plugins import losses_command, plugins_command
 from edgeface.commands.run import run_command
+from edgeface.commands.schema import schema_command
 from edgeface.commands.signals import code_of, end_on_signals, exit_code
 from edgeface.commands.train import train_command
 from edgeface.commands.verify import verify_command
@@ -208,6 +210,9 @@ app.command("enroll")(enroll_command)
 app.command("run")(run_command)
 app.command("bench")(bench_command)
 app.command("models")(models_command)
+app.command("losses")(losses_command)
+app.command("plugins")(plugins_command)
+app.command("schema")(schema_command)
 app.command("doctor")(doctor_command)
 
 gallery = typer.Typer(

@@ -2,7 +2,8 @@
 
     EdgefaceError
     ├── ConfigError               an option or a config key that cannot be used
-    │   └── UnknownNameError      a name that is not in a table; lists the choices
+    │   ├── UnknownNameError      a name that is not in a table; lists the choices
+    │   └── PluginError           a plug-in that is missing, does not load, is not allowed, or refuses its options
     ├── ImageError                a picture that is missing, broken or of an unusable size
     ├── NoFaceError               no face, or more than one where exactly one is needed
     ├── DataError                 a data set that is missing, empty or malformed
@@ -44,6 +45,10 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}; choose one of: {', '.join(sorted(choices))}")
+
+
+class PluginError(ConfigError):
+    """A plug-in is missing, does not load, is not allowed, or refuses its options."""
 
 
 class ImageError(EdgefaceError):

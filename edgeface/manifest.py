@@ -115,11 +115,23 @@ class Accuracy(_Record):
     scoring: Kind = "cosine"
 
 
+class Canary(_Record):
+    """What a network answered for a drawn face where the bundle was made, see `edgeface.runtime.canary`.
+
+    `numbers` are of the embedding, `onnxruntime` is a version, `processor` says which instructions it has.
+    """
+
+    numbers: tuple[Annotated[float, Field(ge=-1.001, le=1.001)], ...] = Field(min_length=1, max_length=5)
+    onnxruntime: str
+    processor: str
+
+
 class PrecisionEntry(_Record):
     """One precision of the embedder.
 
     `min_cosine` and `mean_cosine` compare its embeddings with those of the network it was made from, on
     `parity_images` aligned faces. `latency_ms` is the median for one face on one thread, by provider.
+    `canary` is None in older bundles.
     """
 
     file: str
@@ -129,6 +141,7 @@ class PrecisionEntry(_Record):
     latency_ms: dict[str, float]
     quantization: Quantization | None = None
     accuracy: Accuracy | None = None
+    canary: Canary | None = None
 
 
 class Threshold(_Record):
@@ -296,12 +309,18 @@ class Manifest(_Record):
     @property
     def lacks(self) -> tuple[str, ...]:
         """What a bundle of today has and this one has not, in words, with what to do."""
-        if self.cohort is not None:
-            return ()
-        return (
-            "It has no cohort, so its scores rise where both faces are dark, blurred or covered; `edgeface calibrate "
-            "BUNDLE --data PEOPLE --cohort STRANGERS --out NEW` adds one",
-        )
+        found = []
+        if self.cohort is None:
+            found.append(
+                "It has no cohort, so its scores rise where both faces are dark, blurred or covered; `edgeface "
+                "calibrate BUNDLE --data PEOPLE --cohort STRANGERS --out NEW` adds one"
+            )
+        if any(entry.canary is None for entry in self.precisions.values()):
+            found.append(
+                "It has no canaries, so nothing tells whether its networks answer here as they did where it was made; "
+                "`edgeface calibrate BUNDLE --data PEOPLE --out NEW` on that machine adds them"
+            )
+        return tuple(found)
 
     @property
     def scoring(self) -> Kind:

@@ -40,6 +40,7 @@ from edgeface.manifest import (
     PrecisionEntry,
     Quantization,
 )
+from edgeface.runtime.canary import make_canary
 from edgeface.runtime.embedder import MAX_BATCH, Embedder, open_embedder
 from edgeface.scoring import COSINE, Scoring
 
@@ -331,6 +332,7 @@ def _entry(name: str, variant: _Variant, scored: Scored | None) -> PrecisionEntr
         latency_ms=variant.latency,
         quantization=variant.quantization,
         accuracy=None if scored is None else accuracy_entry(scored.reports[name], scored.data.name),
+        canary=make_canary(variant.embedder),
     )
 
 

@@ -22,6 +22,7 @@ from edgeface.manifest import MANIFEST_NAME, Manifest, ThresholdData
 from edgeface.metrics import RULE_OF_THREE
 from edgeface.operating_points import MIN_COMPARISONS
 from edgeface.runtime.bundle import SHIPPED, Bundle, bundle_scoring
+from edgeface.runtime.canary import with_canaries
 from edgeface.runtime.packing import zip_files
 from edgeface.scoring import Scoring
 
@@ -95,6 +96,8 @@ def recalibrate(
 ) -> Recalibration:
     """Choose the thresholds of a bundle anew, for each pair of its precisions; nothing is written.
 
+    Its canaries are those of the networks as they answer here, which is where the thresholds hold.
+
     Args:
         bundle: whose thresholds.
         embedders: its networks, one for each of its precisions.
@@ -152,7 +155,7 @@ def recalibrate(
         return tabulate(scores, data, rates, disjoint=disjoint, scoring=scoring.kind)
 
     scored = score(new)
-    manifest, files = assemble(described, scored, rates)
+    manifest, files = assemble(with_canaries(described, embedders), scored, rates)
     if cohort is not None and not plain:
         files[cohort.entry.file] = cohort.data
     before = measure_effects(bundle.manifest.thresholds, scored if new == old else score(old))

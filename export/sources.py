@@ -1,5 +1,6 @@
 """The kinds of networks that can be exported: our checkpoints, foreign ONNX embedders, and weights of others."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgeface.export.presets import Said, complete
 from edgeface.export.tracing import DEFAULT_OPSET
 from edgeface.export.weights import weights_network
 from edgeface.files import readable_name
+from edgeface.plugins import Plugin
 from edgeface.runtime.providers.session import open_session
 from edgeface.training.checkpoint import load_backbone
 
@@ -71,6 +73,7 @@ def open_network(
     said: Said | None,
     opset: int = DEFAULT_OPSET,
     choices: Choices | None = None,
+    allow_plugins: Collection[str] = (),
 ) -> Network:
     """Open what is to be exported, one of a model and an ONNX file.
 
@@ -81,6 +84,7 @@ def open_network(
         said: what was said of a foreign network.
         opset: of the result.
         choices: what was said of a foreign ONNX file besides; None for nothing.
+        allow_plugins: as `edgeface.training.checkpoint.load_backbone`.
 
     Raises:
         ConfigError: what was said does not go with what is to be exported.
@@ -107,17 +111,17 @@ def open_network(
             "what a network expects is said of foreign ones, with --onnx, or with --model and a file of weights; a run "
             "folder says it itself: leave it out"
         )
-    return checkpoint_network(model, opset)
+    return checkpoint_network(model, opset, allow_plugins)
 
 
-def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
-    """Export the backbone of a run folder or checkpoint.
+def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET, allow_plugins: Collection[str] = ()) -> Network:
+    """Export the backbone of a run folder or checkpoint; `allow_plugins` as in `load_backbone`.
 
     Raises:
-        CheckpointError: it cannot be loaded.
+        CheckpointError, PluginError: it cannot be loaded.
         ExportError: it cannot be exported.
     """
-    backbone, info = load_backbone(path)
+    backbone, info = load_backbone(path, allow_plugins)
     model = export_backbone(backbone, classes=info.classes, opset=opset)
     origin: dict[str, str | int | float | None] = {
         "source": "trained by edgeface",
@@ -127,6 +131,9 @@ def checkpoint_network(path: Path, opset: int = DEFAULT_OPSET) -> Network:
         "training classes": info.classes,
         "training steps": info.step,
     }
+    for facts in info.plugins:
+        plugin = Plugin.from_json(facts)
+        origin[f"plug-in {plugin.kind}"] = str(plugin)
     if teacher := info.config.get("teacher", {}).get("path"):
         origin["teacher"] = f"{readable_name(Path(teacher).name)}, weight {info.config['teacher']['weight']:g}"
         origin["loss weight"] = info.config["loss"]["weight"]

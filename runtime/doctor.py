@@ -13,13 +13,14 @@ import numpy as np
 from edgeface.errors import EdgefaceError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.cameras.video import list_cameras
+from edgeface.runtime.canary import check_canaries
 from edgeface.runtime.deciding.fitness import open_fitness_network
 from edgeface.runtime.deciding.limits import bundle_limits
 from edgeface.runtime.detection.detector import open_detector
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.gallery.key import find_key
-from edgeface.runtime.placement import processor_instructions
+from edgeface.runtime.placement import TELLING, processor, processor_instructions
 from edgeface.runtime.providers.caches import list_caches
 from edgeface.runtime.providers.choice import ProviderChoice
 from edgeface.runtime.providers.provider_errors import TWO_WHEELS, installed_wheels
@@ -40,9 +41,6 @@ _PACKAGES: Final = (
     "torch",
     "onnx",
 )
-
-_TELLING: Final = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-"""Instructions that decide how fast int8 is."""
 
 
 def examine(
@@ -70,8 +68,8 @@ def examine(
         "wheels": _wheels(),
         "cameras": [{"index": camera.index, "name": camera.name} for camera in list_cameras()],
         "display": has_display(),
-        "processor": f"{platform.machine()}{_extensions()}",
-        "instructions": sorted(name for name in processor_instructions() if name in _TELLING),
+        "processor": processor(),
+        "instructions": sorted(name for name in processor_instructions() if name in TELLING),
         "bundle": None if bundle is None else _check_bundle(bundle, require_keys, choice, working),
         "gallery": None if gallery is None else _check_gallery(gallery, gallery_key),
         "search": None
@@ -108,17 +106,20 @@ def _check_bundle(
             embedder, _ = bundle_embedder(opened, precision=precision, provider="cpu")
             size = embedder.contract.size
             embedder.embed(np.zeros((1, size, size, 3), np.uint8))  # an old onnxruntime may load it and not run it
+        canaries = [check for name in working for check in check_canaries(opened, replace(choice, name=name))]
     except EdgefaceError as error:
         return {"ok": False, "why": str(error)}
+    wrong = [check.why for check in canaries if check.state == "different"]
     return {
-        "ok": True,
-        "why": None,
+        "ok": not wrong,
+        "why": wrong[0] if wrong else None,
         "name": opened.manifest.name,
         "precisions": list(opened.manifest.precisions),
         "scoring": opened.manifest.scoring,
         "lacks": list(opened.manifest.lacks),
         "signed_by": opened.signed_by,
         "unlisted": list(opened.unlisted()),
+        "canaries": [check.to_json() for check in canaries],
         "placement": [row for name in working for row in _placement(opened, replace(choice, name=name))],
     }
 
@@ -193,13 +194,6 @@ def _check_search(path: str, gallery: Path, require_keys: Sequence[Path], key: s
         "templates": sum(templates.values()),
         "precisions": {name: asdict(limit) for name, limit in found.items()},
     }
-
-
-def _extensions() -> str:
-    """Name the instructions that decide how fast int8 is, as far as Linux tells."""
-    flags = processor_instructions()
-    known = [name for name in _TELLING if name in flags]
-    return f" ({', '.join(known)})" if known else ""
 
 
 def _versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from edgeface.runtime.clock import steady_s
 from edgeface.runtime.deciding.decision import Decision, Rule
 from edgeface.runtime.deciding.quality import Quality
 from edgeface.runtime.deciding.tracker import Track
+from edgeface.schema_files import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Event:
     def to_json(self) -> str:
         """Return one line without its end: JSON in ASCII, so that no terminal or log can garble a name."""
         values = {
+            "schema": SCHEMA_VERSION,
             "id": self.id,
             "time": utc_text(self.time),
             "event": self.event,

@@ -1,5 +1,6 @@
 """What onnxruntime makes of an int8 network, and so why it may be no faster than in float."""
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ INT8_LAYERS: Final = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMul
 CONVERSIONS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 DOT_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 """Instructions, as Linux names them, that multiply 8-bit numbers faster than float ones."""
+TELLING: Final = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instructions that decide how fast int8 is, and on which kernels networks run."""
 SHOWN: Final = 8
 NOTABLE: Final = 1.05
 """A ratio of times nearer to 1 is not called faster or slower."""
@@ -110,6 +113,13 @@ def int8_speed(ratio: float, against: str, causes: Sequence[str] = (), where: st
     how = f"no faster than {against}" if ratio > 1 / NOTABLE else f"slower than {against}"
     why = f": {'; '.join(causes)}" if causes else ""
     return f"int8 is {how}{where} ({ratio:.2f} of its speed){why}"
+
+
+def processor() -> str:
+    """Return what kind of processor this is, such as `x86_64 (avx2)`."""
+    flags = processor_instructions()
+    known = [name for name in TELLING if name in flags]
+    return platform.machine() + (f" ({', '.join(known)})" if known else "")
 
 
 def processor_instructions() -> frozenset[str]:

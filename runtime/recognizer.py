@@ -12,7 +12,7 @@ from edgeface.errors import BundleError
 from edgeface.runtime.bundle import Bundle, open_bundle
 from edgeface.runtime.deciding.gate import OPEN, Gate, bundle_gate
 from edgeface.runtime.deciding.limits import Limits, OperatingThreshold, bundle_limits
-from edgeface.runtime.detection.detector import Detector, open_detector
+from edgeface.runtime.detection.detector import Detector, load_detector, names_plugin, open_detector
 from edgeface.runtime.embedder import Embedder, bundle_embedder
 from edgeface.runtime.portrait import Portrait, take_portrait
 from edgeface.runtime.providers.choice import ProviderLike
@@ -81,7 +81,7 @@ def open_recognizer(
     fmr: float | None = None,
     fpir: float | None = None,
     threshold: float | None = None,
-    detector: Path | None = None,
+    detector: Path | str | None = None,
     min_score: float | None = None,
     max_side: int = 640,
     min_face: float | None = None,
@@ -100,7 +100,8 @@ def open_recognizer(
         fpir: how often a search for a stranger may find somebody, whatever the size of the gallery; by default as
             often as one comparison at the bundle's strictest threshold.
         threshold: score to use instead, in [-1, 1]; a cosine, or a normalised score if the bundle has a cohort.
-        detector: ONNX file to use instead of the bundle's detector.
+        detector: ONNX file to use instead of the bundle's detector, or a plug-in, as
+            `edgeface.runtime.detection.detector.load_detector`.
         min_score: faces with a lower detector score are ignored; by default as the bundle says.
         max_side: pictures are shrunk to this longest side, in pixels, to find faces.
         min_face: as in `edgeface.runtime.detection.detections.DetectorSettings`.
@@ -115,7 +116,7 @@ def open_recognizer(
         ConfigError: more than one of `fmr`, `fpir` and `threshold` is given, or one is out of range.
     """
     if detector is not None:
-        refuse_loose(detector, require_keys)
+        refuse_loose(detector, require_keys, "a plug-in" if names_plugin(str(detector)) else "a loose ONNX file")
     opened = open_bundle(bundle, require_keys=require_keys)
     embedder, chosen = bundle_embedder(
         opened, precision=precision, provider=provider, threads=threads, announce=announce
@@ -144,7 +145,7 @@ def open_recognizer(
 
 def bundle_detector(
     bundle: Bundle,
-    detector: Path | None = None,
+    detector: Path | str | None = None,
     *,
     provider: ProviderLike = "auto",
     threads: int = 1,
@@ -154,16 +155,19 @@ def bundle_detector(
     low_share: float = 1.0,
     announce: Announce = logger.warning,
 ) -> Detector:
-    """Open the face detector of a bundle, or the ONNX file that is to be used instead; see `open_recognizer`.
+    """Open the face detector of a bundle, or what is to be used instead; see `open_recognizer`.
 
     Raises:
+        UnknownNameError, PluginError: as `edgeface.runtime.detection.detector.load_detector`.
         BundleError: there is none, or it cannot be used.
         ProviderError: the provider cannot run here.
     """
+    if detector is not None and names_plugin(str(detector)):
+        return load_detector(str(detector))
     if detector is not None:
-        if not detector.is_file():
+        if not Path(detector).is_file():
             raise BundleError(f"detector not found: {detector}")
-        network = detector.read_bytes()
+        network = Path(detector).read_bytes()
     else:
         network = bundle.detector()
         if min_score is None and bundle.manifest.detector is not None:

@@ -175,8 +175,8 @@ def check_signature(manifest: bytes, signature: bytes | None, trusted: Sequence[
     return fingerprint(raw)
 
 
-def refuse_loose(path: Path, keys: Sequence[Path] = ()) -> None:
-    """Refuse a network that lies outside a bundle where a signature is required.
+def refuse_loose(path: Path | str, keys: Sequence[Path] = (), what: str = "a loose ONNX file") -> None:
+    """Refuse a network that lies outside a bundle where a signature is required; `what` it is, in words.
 
     Raises:
         BundleError: a key is required.
@@ -185,7 +185,7 @@ def refuse_loose(path: Path, keys: Sequence[Path] = ()) -> None:
     trusted = required_keys(keys)
     if trusted:
         raise BundleError(
-            f"{path} is a loose ONNX file that nobody can have signed, and this device requires {_named(trusted)}; "
+            f"{path} is {what} that nobody can have signed, and this device requires {_named(trusted)}; "
             "put it into a bundle (edgeface export) and sign that"
         )
 

@@ -7,6 +7,7 @@ from edgeface.errors import EdgefaceError
 from edgeface.runtime.deciding.limits import OperatingThreshold
 from edgeface.runtime.events import SinkState
 from edgeface.runtime.timing import Percentiles
+from edgeface.schema_files import SCHEMA_VERSION
 
 Ended = Literal["end of source", "max_frames", "stopped", "window closed", "reader gone", "error"]
 
@@ -65,6 +66,7 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Return the last line of a run's events, for `json.dumps`."""
         return {
+            "schema": SCHEMA_VERSION,
             "event": "summary",
             "ended": self.ended,
             "error": None if self.error is None else str(self.error),

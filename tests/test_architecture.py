@@ -21,6 +21,7 @@ ROOMS = {  # room: what it may import of the project; a room may always import i
     "evaluation": {"contracts", "conditions", "data", "models", "training.checkpoint", "runtime"},
     "training": {"contracts", "conditions", "data", "losses", "models", "evaluation", "runtime"},
     "comparison": {"contracts", "data", "losses", "models", "training", "evaluation"},
+    "schemas": {"contracts", "comparison", "data", "evaluation", "runtime"},
     "export": {"contracts", "conditions", "data", "models", "training.checkpoint", "evaluation", "runtime"},
 }
 

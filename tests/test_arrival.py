@@ -124,11 +124,11 @@ def test_compare(reach, places):
 def test_eval(reach):
     seen = reach(
         "eval BUNDLE --data FACES --seed 3 --threads 2 --provider cpu --precision int8 --against-precision fp32 "
-        "--against-provider cpu --quiet",
+        "--against-provider cpu --allow-plugin a:B --quiet",
         *("commands.labelled.open_named", "commands.labelled.open_plan", PROGRESS),
     )
     has(seen, open_named__precision="fp32", open_named__provider="cpu", open_named__threads=2)
-    has(seen, open_plan__seed=3, progress__quiet=True)
+    has(seen, open_plan__seed=3, progress__quiet=True, open_named__allow_plugins=["a:B"])
     assert reach("eval BUNDLE --data FACES --cosine", "commands.labelled.open_named").open_named.cosine
     seen = reach("eval BUNDLE --data FACES --provider openvino", "commands.labelled.open_named")
     has(seen, open_named__provider="openvino")
@@ -149,12 +149,12 @@ def test_export(reach, monkeypatch, places):
     monkeypatch.setattr("edgeface.export.quantization.calibration.check_aligned", lambda *_: None)
     seen = reach(
         "export RUN --out OUT --calibration FACES --calibration-split train --calibration-images 20 --seed 3 "
-        "--data FACES --split train --pairs PAIRS --opset 19 --quiet",
+        "--data FACES --split train --pairs PAIRS --opset 19 --allow-plugin a:B --allow-plugin c:D --quiet",
         *("data.open_faces", "commands.labelled.open_pairs", network),
     )
     has(seen, open_pairs__split="train", open_pairs__pairs=places["PAIRS"], open_faces__split="train")
-    has(seen, checkpoint_network__opset=19)
-    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset: OPENED)
+    has(seen, checkpoint_network__opset=19, checkpoint_network__allow_plugins=["a:B", "c:D"])
+    monkeypatch.setattr(f"edgeface.{network}", lambda path, opset, allow: OPENED)
     monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
     seen = reach(
         "export RUN --out OUT --calibration FACES --seed 3 --calibration-method entropy --min-cosine 0.9 "
@@ -169,7 +169,7 @@ def test_export(reach, monkeypatch, places):
 
 def test_export_takes_a_cohort_a_gate_and_a_networks_parts(reach, monkeypatch, places):
     monkeypatch.setattr("edgeface.export.quantization.calibration.check_aligned", lambda *_: None)
-    monkeypatch.setattr("edgeface.export.sources.checkpoint_network", lambda path, opset: OPENED)
+    monkeypatch.setattr("edgeface.export.sources.checkpoint_network", lambda path, opset, allow: OPENED)
     monkeypatch.setattr("edgeface.commands.export.replace", lambda network, **_: network)
     seen = reach(
         "export RUN --out OUT --calibration FACES --cohort FACES --cohort-split train",
@@ -342,14 +342,14 @@ def test_run_tells(reach):
         f"run --source FOLDER {OPEN} --record r.avi --record-minutes 5 --events e --events-max-bytes 100 "
         "--events-keep 2 --events-sync --on-event lost=true --hook-timeout 3 --webhook https://w --mqtt mqtts://m/t "
         "--late-match drop --outbox o.db --outbox-max-bytes 200 --flush 1 --snapshots s --snapshots-keep 3 "
-        "--snapshots-of frame --snapshots-unknown --snapshots-show-others --quiet",
+        "--snapshots-of frame --snapshots-unknown --snapshots-show-others --sink a:B?c=1 --quiet",
         "commands.outputs.Outputs",
     )
     options = seen.Outputs.options
     has(options, record_minutes=5.0, events_max_bytes=100, events_keep=2, events_sync=True, on_event=["lost=true"])
     has(options, hook_timeout=3.0, webhook="https://w", mqtt="mqtts://m/t", outbox=Path("o.db"), outbox_max_bytes=200)
     has(options, late_match="drop", flush=1.0, snapshots=Path("s"), snapshots_keep=3, snapshots_of="frame")
-    has(options, snapshots_unknown=True, snapshots_show_others=True, quiet=True)
+    has(options, snapshots_unknown=True, snapshots_show_others=True, sink=["a:B?c=1"], quiet=True)
 
 
 def test_bench(reach, places):
@@ -433,10 +433,11 @@ def test_data_pack(reach):
 
 def test_data_teach(reach, places):
     seen = reach(
-        "data teach FACES OUT --teacher BUNDLE --seed 3 --threads 2 --workers 2 --quiet",
+        "data teach FACES OUT --teacher BUNDLE --seed 3 --threads 2 --workers 2 --allow-plugin a:B --quiet",
         *("evaluation.models.open_model", PROGRESS, "data.views.teach_faces"),
     )
     has(seen, open_model__path=places["BUNDLE"], open_model__threads=2, progress__quiet=True)
+    has(seen, open_model__allow_plugins=["a:B"])
     has(seen, teach_faces__seed=3, teach_faces__workers=2)
 
 

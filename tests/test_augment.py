@@ -1,6 +1,7 @@
 """Augmentation and the order of batches."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from edgeface.data.augment import AugmentConfig, augment, change_colour, jitter
 from edgeface.data.loader import AugmentedFaces, EpochBatches, open_loader
 
 NAMES = ("flip", "jitter", "colour", "grey", "blur", "downscale", "jpeg", "noise", "cutout")
-OFF = dict.fromkeys(NAMES, 0.0)
+OFF: dict[str, Any] = dict.fromkeys(NAMES, 0.0)
 
 
 @pytest.fixture

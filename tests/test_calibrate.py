@@ -15,6 +15,7 @@ from edgeface.images import write_image
 from edgeface.intervals import wilson
 from edgeface.metrics import threshold_at_fmr
 from edgeface.runtime.bundle import BUILT_IN_DETECTOR, open_bundle
+from edgeface.runtime.canary import check_canaries
 from edgeface.runtime.gallery.gallery import Gallery
 from edgeface.runtime.packing import pack_bundle
 from edgeface.runtime.signing import make_key, read_private_key, sign_bundle
@@ -93,6 +94,7 @@ def test_thresholds_are_those_of_all_pairs(bundle, colleagues, tmp_path):
     written.verify()
     assert written.manifest.threshold_data is not None
     assert written.manifest.threshold_data.model_dump() == facts["data"]
+    assert [check.state for check in check_canaries(written)] == ["same"] * len(written.manifest.precisions)
     assert [t.cosine for t in written.manifest.thresholds] == [t["cosine"] for t in facts["thresholds"]]
     for table in written.scores():
         stored = written.manifest.threshold_for(table.probe, 0.05, gallery=table.gallery)

@@ -361,7 +361,7 @@ def test_every_option_can_be_configured() -> None:
     from edgeface.losses.config import LossConfig
 
     taken = {option for kind in LOSSES.values() for option in kind.options()}
-    assert taken == set(LossConfig.__dataclass_fields__) - {"name", "weight"}
+    assert taken == set(LossConfig.__dataclass_fields__) - {"name", "weight", "options"}
     assert {name for name, kind in LOSSES.items() if issubclass(kind, PairHead)} == {
         "contrastive", "multi-similarity", "n-pair", "supcon", "triplet"
     }  # fmt: skip

@@ -33,6 +33,9 @@ COMMANDS = (
     "run",
     "bench",
     "models",
+    "losses",
+    "plugins",
+    "schema",
     "doctor",
     "gallery",
     "bundle",
@@ -217,7 +220,7 @@ class TestRecognition:
         same = json.loads(result.stdout)
         assert result.exit_code == 0
         assert same["same"] is True and same["score"] == pytest.approx(1) and same["why"] is None
-        assert set(same) == {"same", "score", "scoring", "threshold", "fmr", "precision", "why"}
+        assert set(same) == {"schema", "same", "score", "scoring", "threshold", "fmr", "precision", "why"}
         other = run("verify", portraits / "a1.png", portraits / "b1.png", *options, "--threshold", "0.99999")
         assert other.exit_code == 3
         facts = json.loads(other.stdout)

@@ -62,6 +62,7 @@ def test_an_event_has_exactly_the_documented_fields():
 
     assert uuid.UUID(event.id).version == 4
     assert json.loads(event.to_json()) == {
+        "schema": 1,
         "id": event.id,
         "time": "2026-11-23T18:05:09.123Z",
         "event": "match",

@@ -15,7 +15,11 @@ from tests.test_runtime_bundle import write_bundle
 def run(*arguments):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout) if "--json" in arguments else result.stdout
+    if "--json" not in arguments:
+        return result.stdout
+    facts = json.loads(result.stdout)
+    assert facts.pop("schema") == 1
+    return facts
 
 
 def fails(message, *arguments):

@@ -298,7 +298,8 @@ def test_the_life_of_a_gallery(gallery: Gallery, tmp_path: Path) -> None:
     assert run("gallery", "list", *with_key, "--json")["encrypted"] is True
     assert "a.jpg" in run("gallery", "list", "Zoë", *with_key)
     run("gallery", "rename", "Bo", "Al", *with_key)
-    assert run("gallery", "export", file, *with_key, "--json") == {"file": str(file), "templates": 3, "encrypted": True}
+    exported = run("gallery", "export", file, *with_key, "--json")
+    assert exported == {"schema": 1, "file": str(file), "templates": 3, "encrypted": True}
     run("gallery", "remove", "Al", *with_key)
     fails("is encrypted; give its key with --file-key", "gallery", "import", file, "--gallery", tmp_path / "n.db")
     assert run("gallery", "import", file, *with_key, "--json")["skipped"] == 2

@@ -22,6 +22,7 @@ from edgeface.losses.objective import Objective
 from edgeface.metrics import cosine_scores
 from edgeface.models import build_model
 from edgeface.runtime.bundle import open_bundle
+from edgeface.runtime.canary import check_canaries
 from edgeface.runtime.embedder import bundle_embedder
 from edgeface.training.checkpoint import CheckpointInfo, save_checkpoint
 
@@ -78,6 +79,7 @@ def test_the_bundle_is_whole_and_opens(bundle):
     opened.verify()
     assert sorted(p.name for p in bundle.iterdir()) == sorted([*opened.manifest.files, "manifest.json"])
     assert list(opened.manifest.precisions) == ["fp32", "fp16", "int8"]
+    assert [check.state for check in check_canaries(opened)] == ["same"] * 3
     assert opened.manifest.opset == 18
     spaces = {bundle_embedder(opened, precision=name)[0].space for name in opened.manifest.precisions}
     assert spaces == {opened.manifest.space}

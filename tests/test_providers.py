@@ -539,7 +539,7 @@ class TestReports:
         report = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
         assert [(cache["files"], cache["bytes"]) for cache in report["caches"]] == [(1, 2), (1, 5)]
         freed = json.loads(CliRunner().invoke(app, ["doctor", "--clear-cache", "--json"]).stdout)
-        assert freed == {"freed_bytes": 7} and os.listdir(root) == ["other"]
+        assert freed == {"schema": 1, "freed_bytes": 7} and os.listdir(root) == ["other"]
 
 
 def test_logging_is_quiet_when_all_is_well(caplog):

@@ -218,7 +218,9 @@ def test_the_commands_from_key_to_device(bundle, tmp_path, monkeypatch):
     packed = json.loads(run("bundle", "pack", bundle, tmp_path / "b.zip", "--json").stdout)
     assert packed["signed_by"] == made["fingerprint"]
     facts = json.loads(run("bundle", "verify", tmp_path / "b.zip", "--key", public, "--json").stdout)
+    assert facts.pop("canaries")[0]["state"] == "none"
     assert facts == {
+        "schema": 1,
         "bundle": str(tmp_path / "b.zip"),
         "ok": True,
         "files": 3,

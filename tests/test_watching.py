@@ -91,7 +91,7 @@ def test_attacks_are_tested_from_the_command_line(tmp_path):
     command += [str(tmp_path / "people"), "--provider", "cpu"]
 
     facts = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    assert set(facts) == {"threshold", "apcer", "worst", "bpcer", "bpcer20"}
+    assert set(facts) == {"schema", "threshold", "apcer", "worst", "bpcer", "bpcer20"}
     assert set(facts["apcer"]) == {"print", "screen"}
     assert all(
         set(kind) == {"rate", "interval", "errors", "trials", "no_face", "unreadable"}

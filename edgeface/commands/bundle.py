@@ -71,21 +71,38 @@ def bundle_verify_command(
 ) -> None:
     """Check every hash, every network and the signature of a bundle; exit code 1 if anything is wrong.
 
-    Without a key, any signature that fits will do, and so will none.
+    Without a key, any signature that fits will do, and so will none. Each network is shown a drawn face, the canary,
+    and has to answer as it did where the bundle was made.
 
     Example: edgeface bundle verify a.bundle --key release.key.pub
     """
+    from edgeface.errors import BundleError
     from edgeface.runtime.bundle import open_bundle
+    from edgeface.runtime.canary import check_canaries
 
     opened = open_bundle(bundle, require_keys=key or ())
     opened.verify()
     unlisted = opened.unlisted()
+    canaries = check_canaries(opened)
+    wrong = [check.why for check in canaries if check.state == "different"]
     if as_json:
-        files = len(opened.manifest.files)
         console.print_json(
-            {"bundle": str(bundle), "ok": True, "files": files, "signed_by": opened.signed_by, "unlisted": unlisted}
+            {
+                "bundle": str(bundle),
+                "ok": not wrong,
+                "files": len(opened.manifest.files),
+                "signed_by": opened.signed_by,
+                "unlisted": unlisted,
+                "canaries": [check.to_json() for check in canaries],
+            }
         )
+    if wrong:
+        raise BundleError(str(wrong[0]))
+    if as_json:
         return
+    for check in canaries:
+        if check.state != "same":
+            console.say(f"note: canary of {check.precision}: {check.why}")
     for name in unlisted:
         typer.echo(f"note: {console.printable(name)} is not in the manifest; it is never read", err=True)
     typer.echo(f"{bundle} is whole: {len(opened.manifest.files)} files, {_signed(opened)}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from edgeface.errors import ConfigError
+from edgeface.schema_files import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from edgeface.runtime.gallery.key import GalleryKey
@@ -27,9 +28,14 @@ class Advance(Protocol):
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
-    """Print one JSON object as one line on stdout. Values that are not finite become null."""
+    """Print one JSON object as one line on stdout, with the version of its schema (`edgeface.schemas.outputs`).
+
+    Values that are not finite become null.
+    """
     is_utf8 = sys.stdout is None or codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    typer.echo(json.dumps(_finite(facts), ensure_ascii=not is_utf8, allow_nan=False, default=str))
+    typer.echo(
+        json.dumps(_finite({"schema": SCHEMA_VERSION, **facts}), ensure_ascii=not is_utf8, allow_nan=False, default=str)
+    )
 
 
 def say(text: str, quiet: bool = False) -> None:

@@ -129,7 +129,6 @@ def data_align_command(
     """
     from edgeface.data import open_faces
     from edgeface.data.alignment import JOURNAL, AlignSettings, align_photographs
-    from edgeface.files import sha256
     from edgeface.runtime.deciding.quality import measure
 
     settings = AlignSettings(face, f".{image_format.lstrip('.')}", image_quality, min_score, min_face)
@@ -142,7 +141,7 @@ def data_align_command(
             finder,
             settings,
             measure=lambda crop, box, landmarks: measure(crop, box, landmarks).to_json(),
-            detector_name=f"{sha256(_detector_file(detector).read_bytes())[:16]} at {max_side} px",
+            detector_name=f"{_detector_mark(detector)} at {max_side} px",
             workers=workers,
             progress=advance,
         )
@@ -217,6 +216,7 @@ def data_teach_command(
     seed: Annotated[int, typer.Option(min=0, help="Of the views.")] = 0,
     threads: Annotated[int, typer.Option(min=0, max=opt.MOST_THREADS, help="Of the teacher; 0 is all cores.")] = 0,
     workers: Workers = 0,
+    allow_plugin: opt.AllowPlugin = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -231,7 +231,7 @@ def data_teach_command(
     from edgeface.data.views import TEACHER_FILE, teach_faces
     from edgeface.evaluation.models import open_model
 
-    network = open_model(Path(teacher), threads=threads).embedder
+    network = open_model(Path(teacher), threads=threads, allow_plugins=allow_plugin or ()).embedder
     faces = open_faces(data)
     with console.progress("teaching", quiet or as_json) as advance:
         report = teach_faces(faces, out, network, views=views, seed=seed, workers=workers, progress=advance)
@@ -269,11 +269,22 @@ def _detector_file(name: str) -> Path:
     return path
 
 
+def _detector_mark(name: str) -> str:
+    """Return what tells one detector from another: the hash of its file, or the name of a plug-in."""
+    from edgeface.files import sha256
+    from edgeface.runtime.detection.detector import names_plugin
+
+    return name if names_plugin(name) else sha256(_detector_file(name).read_bytes())[:16]
+
+
 def _open_detector(name: str, max_side: int = 640) -> "Detector":
     """Open the detector, with one thread in the network: the pictures are what runs in parallel."""
-    from edgeface.runtime.detection.detector import open_detector
+    from edgeface.runtime.detection.detector import load_detector, names_plugin, open_detector
     from edgeface.runtime.signature import refuse_loose
 
+    if names_plugin(name):
+        refuse_loose(name, what="a plug-in")
+        return load_detector(name)
     path = _detector_file(name)
     if name != "built-in":
         refuse_loose(path)

@@ -138,7 +138,7 @@ def export(asked: DetectorExport, *, as_json: bool, quiet: bool) -> None:
         target = resolve_target(asked.target)
         made = quantize_detector(model, frames, target, asked.calibration_method, bounds, reports["fp32"])
         files["int8"], reports["int8"] = made.data, made.report
-        facts["int8"] = {"quantization": made.record.model_dump(exclude_none=True)}
+        facts["int8"] = {"quantization": made.record.model_dump()}
         step(f"int8: {made.record.bound}")
         step(f"int8: {made.record.speed}")
     written = {}

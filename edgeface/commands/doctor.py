@@ -62,7 +62,9 @@ def doctor_command(
             typer.echo(f"{what}: {'ok' if report[what]['ok'] else report[what]['why']}")
     if report["gallery"] is not None and report["gallery"]["ok"]:
         typer.echo(f"gallery encryption: {'on' if report['gallery']['encrypted'] else 'none, templates are plain'}")
-    if report["bundle"] is not None and report["bundle"]["ok"]:
+    if report["bundle"] is not None and "canaries" in report["bundle"]:
+        for row in report["bundle"]["canaries"]:
+            typer.echo(f"canary of {row['precision']} on {row['provider']}: {row['state']}")
         signer = report["bundle"]["signed_by"]
         typer.echo(f"bundle signature: {f'by key {signer}' if signer else 'none'}")
         for text in report["bundle"]["lacks"]:

@@ -70,6 +70,7 @@ def eval_command(
     output_transform: opt.OutputTransform = None,
     output: opt.EmbeddingOutput = None,
     set_input: opt.SetInput = None,
+    allow_plugin: opt.AllowPlugin = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -158,7 +159,15 @@ def eval_command(
         make_folder(out)
     said, choices = foreign_said(context.params), foreign_choices(output, set_input)
     opened = open_named(
-        model, said, network, choices, precision=precision, provider=provider, threads=threads, cosine=cosine
+        model,
+        said,
+        network,
+        choices,
+        precision=precision,
+        provider=provider,
+        threads=threads,
+        cosine=cosine,
+        allow_plugins=allow_plugin or (),
     )
     for remark in opened.remarks:
         console.say(remark, quiet or as_json)
@@ -174,6 +183,7 @@ def eval_command(
             provider=against_provider or provider,
             threads=threads,
             cosine=cosine,
+            allow_plugins=allow_plugin or (),
         )
     plan = open_plan(
         data,

@@ -92,6 +92,7 @@ def export_command(
     output_transform: opt.OutputTransform = None,
     output: opt.EmbeddingOutput = None,
     set_input: opt.SetInput = None,
+    allow_plugin: opt.AllowPlugin = None,
     expect: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -234,7 +235,7 @@ def export_command(
             step(f"no accuracy and no thresholds: {error}; give labelled faces with --data")
     step(f"opening {model or onnx}")
     choices = foreign_choices(output, set_input)
-    opened = open_network(model, onnx, network, foreign_said(context.params), opset, choices)
+    opened = open_network(model, onnx, network, foreign_said(context.params), opset, choices, allow_plugin or ())
     if expect is not None:
         opened = assert_expected(opened, *expect)
     for remark in opened.remarks:
@@ -269,7 +270,7 @@ def export_command(
                 "scoring": manifest.scoring,
                 "cohort": None if manifest.cohort is None else manifest.cohort.model_dump(),
                 "precisions": {
-                    key: entry.model_dump(exclude_none=True)
+                    key: entry.model_dump()
                     | {"bytes": manifest.files[entry.file].bytes, "latency_ms": entry.latency_ms["cpu"]}
                     for key, entry in manifest.precisions.items()
                 },
@@ -337,10 +338,16 @@ def _quality(choice: str) -> bytes | None:
 def _detector(choice: str) -> bytes | None:
     from edgeface.errors import ConfigError
     from edgeface.runtime.bundle import BUILT_IN_DETECTOR
+    from edgeface.runtime.detection.detector import names_plugin
     from edgeface.runtime.fetching.fetch import fetched_file
 
     if choice == "none":
         return None
+    if names_plugin(choice):
+        raise ConfigError(
+            f"--detector {choice} is a plug-in, and a bundle holds networks, no code; give an ONNX file here, and the "
+            "plug-in to `edgeface run --detector`"
+        )
     path = BUILT_IN_DETECTOR if choice == "built-in" else fetched_file(choice, "detector")
     if not path.is_file():
         raise ConfigError(f"face detector not found: {path}; give an ONNX file, 'built-in' or 'none'")

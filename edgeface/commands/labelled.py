@@ -105,10 +105,11 @@ def open_named(
     provider: str,
     threads: int,
     cosine: bool = False,
+    allow_plugins: Sequence[str] = (),
 ) -> "OpenModel":
     """Open a model: weights of a named network, a foreign ONNX network if something was said of it, or one of ours.
 
-    `cosine` leaves a bundle's cohort out.
+    `cosine` leaves a bundle's cohort out; `allow_plugins` are those that a run folder may name.
 
     Raises:
         ConfigError, CheckpointError, BundleError, ExportError, ProviderError: as the kind of model raises them.
@@ -126,7 +127,14 @@ def open_named(
         embedder, remarks = open_weights_embedder(model, network, said or Said())
         return OpenModel(embedder, readable_name(str(model)), "fp32", "torch", remarks=remarks)
     if said is None:
-        return open_model(model, precision=precision, provider=provider, threads=threads, cosine=cosine)
+        return open_model(
+            model,
+            precision=precision,
+            provider=provider,
+            threads=threads,
+            cosine=cosine,
+            allow_plugins=allow_plugins,
+        )
     from edgeface.export.importing.foreign_model import NOTHING_SAID
     from edgeface.export.presets import complete
     from edgeface.export.sources import ForeignEmbedder

@@ -9,17 +9,24 @@ from edgeface.commands import options as opt
 
 
 def models_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Only these; timm:NAME too [default: all].")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Only these; timm:NAME and MODULE:CLASS too [default: all].")
+    ] = None,
     *,
     as_json: opt.Json = False,
 ) -> None:
     """List the networks that can be trained: parameters, multiply-adds of a face, embedding size, source.
 
+    A plug-in is counted if it is named, as that runs its code; the list has the name and package of those installed.
+
     Example: edgeface models iresnet50 timm:mobilenetv3_small_100
     """
+    from edgeface.commands.plugins import facts
     from edgeface.models import MODELS, describe_model
+    from edgeface.plugins import Kind, installed
 
     rows = [describe_model(name) for name in names or MODELS]
+    others = [] if names else list(installed(Kind.backbone).values())
     if as_json:
         listed = [
             {
@@ -31,7 +38,7 @@ def models_command(
             }
             for row in rows
         ]
-        console.print_json({"models": listed})
+        console.print_json({"models": listed, "plugins": [facts(plugin) for plugin in others]})
         return
     console.table(
         [
@@ -43,6 +50,7 @@ def models_command(
                 row.source,
             ]
             for row in rows
-        ],
+        ]
+        + [[plugin.name, "plug-in", "", "", str(plugin)] for plugin in others],
         ["name", "parameters", "multiply-adds", "embedding", "source"],
     )

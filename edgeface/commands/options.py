@@ -64,20 +64,22 @@ ThresholdCosine = Annotated[
 ]
 
 
-def detector_file(choice: Path | None) -> Path | None:
-    """Return the file of a detector that is given as a path, or as the name of one that was fetched."""
+def detector_file(choice: str | None) -> str | None:
+    """Return the file of a detector that is given as a path, or as the name of one that was fetched; or a plug-in."""
     if choice is None:
         return None
+    from edgeface.runtime.detection.detector import names_plugin
     from edgeface.runtime.fetching.fetch import fetched_file
 
-    return fetched_file(str(choice), "detector")
+    return choice if names_plugin(choice) else str(fetched_file(choice, "detector"))
 
 
 DetectorPath = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--detector",
-        help="ONNX face detector to use instead of the bundle's, or the name of one from `edgeface bundle fetch`.",
+        help="ONNX face detector to use instead of the bundle's, the name of one from `edgeface bundle fetch`, or a "
+        "plug-in, MODULE:CLASS.",
         callback=detector_file,
     ),
 ]
@@ -162,6 +164,16 @@ SetInput = Annotated[
         "--set-input",
         help="Of a foreign ONNX network: 'NAME=NUMBER' for an input besides the picture that is the same for every "
         "face; repeatable.",
+    ),
+]
+AllowPlugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-plugin",
+        metavar="MODULE:CLASS",
+        envvar="EDGEFACE_ALLOW_PLUGIN",
+        help="Load the network of a run folder from this plug-in, if the run names it. It runs the plug-in's code: "
+        "allow only what you trust; repeatable.",
     ),
 ]
 OutputTransform = Annotated[

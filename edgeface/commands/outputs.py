@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeface.runtime.showing.snapshots import Snapshots
     from edgeface.runtime.sinks.courier import Courier, Transport
     from edgeface.runtime.sinks.hooks import HookSink
+    from edgeface.runtime.sinks.plugin import QueuedSink
 
 _PANEL = "Outputs"
 
@@ -97,6 +98,14 @@ OnEvent = Annotated[
 HookTimeout = Annotated[
     float, typer.Option(min=0.01, help="Kill a command after so many seconds.", rich_help_panel=_PANEL)
 ]
+Sink = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Hand events to a plug-in, with options as MODULE:CLASS?key=value&key=value; repeatable.",
+        rich_help_panel=_PANEL,
+    ),
+]
 SnapshotFolder = Annotated[
     Path | None, typer.Option(help="Keep a JPEG of each match in this folder.", rich_help_panel=_PANEL)
 ]
@@ -141,6 +150,7 @@ class OutputOptions:
     snapshots_of: Literal["face", "frame"]
     snapshots_unknown: bool
     snapshots_show_others: bool
+    sink: list[str] | None = None
 
 
 class Outputs:
@@ -165,6 +175,7 @@ class Outputs:
         self._recording: Recording | None = None
         self._couriers: list[Courier] = []
         self._hooks: HookSink | None = None
+        self._plugins: list[QueuedSink] = []
         if options.record_minutes is not None and (options.record is None or not options.record_minutes > 0):
             raise ConfigError("--record-minutes takes a number above 0 and goes with --record")
         if sys.stdout is None:  # closed by who started this, as with `>&-`; files and servers go on
@@ -178,6 +189,7 @@ class Outputs:
             self._open_couriers(stack)
             self._open_file(stack)
             self._open_snapshots(stack)
+            self._open_plugins(stack)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "Outputs":
@@ -208,6 +220,8 @@ class Outputs:
             courier.hurry()
         if self._hooks is not None:
             self._hooks.finish(self._options.flush)
+        for plugin in self._plugins:
+            plugin.finish(max(0.0, deadline_s - time.monotonic()))
         for courier in self._couriers:
             courier.finish(max(0.0, deadline_s - time.monotonic()))
         self.close()
@@ -279,6 +293,17 @@ class Outputs:
         self._hooks = HookSink(commands, HookSettings(timeout_s=self._options.hook_timeout))
         stack.callback(self._hooks.close)
         self.sinks.append(self._hooks)
+
+    def _open_plugins(self, stack: ExitStack) -> None:
+        if not self._options.sink:
+            return
+        from edgeface.runtime.sinks.plugin import open_sink
+
+        for text in self._options.sink:
+            plugin = open_sink(text)
+            stack.callback(plugin.close)
+            self._plugins.append(plugin)
+        self.sinks += self._plugins
 
     def _open_snapshots(self, stack: ExitStack) -> None:
         if self._options.snapshots is None:

@@ -80,6 +80,7 @@ def run_command(
     on_match: out.OnMatch = None,
     on_event: out.OnEvent = None,
     hook_timeout: out.HookTimeout = 10.0,
+    sink: out.Sink = None,
     webhook: out.WebhookUrl = None,
     mqtt: out.MqttUrl = None,
     outbox: out.OutboxPath = None,
@@ -199,6 +200,7 @@ def run_command(
                     snapshots_of=snapshots_of,
                     snapshots_unknown=snapshots_unknown,
                     snapshots_show_others=snapshots_show_others,
+                    sink=sink,
                 )
             )
         )

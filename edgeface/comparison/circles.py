@@ -50,7 +50,7 @@ def embedded_in_two(config: TrainConfig, faces: FaceSet) -> tuple[npt.NDArray[np
     torch.manual_seed(config.run.seed)
     backbone = build_model(config.model.name, 2).to(device)
     triplets = build_loss("triplet", people, 2).to(device)
-    options = config.loss.options()
+    options = config.loss.given()
     options.pop("sample_rate", None)  # of so few people, all
     head = build_loss(config.loss.name, people, 2, **options).to(device)
     order = PKBatches(

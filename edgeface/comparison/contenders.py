@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeface.errors import ConfigError, UnknownNameError
-from edgeface.losses import LOSSES, MINING, NPair, PairHead, build_loss
+from edgeface.losses import LOSSES, MINING, NPair, PairHead, build_loss, loss_class
+from edgeface.plugins import Kind, installed, is_reference
 from edgeface.training.config import TrainConfig, load_config
 
 STORY: Final = (
@@ -60,7 +61,7 @@ class Contender:
     @property
     def pairs(self) -> bool:
         """Whether it compares the faces of a batch with one another."""
-        return issubclass(LOSSES[self.name], PairHead)
+        return issubclass(loss_class(self.name), PairHead)
 
     def config(self, overrides: Sequence[str] = (), seed: int = 0) -> TrainConfig:
         """Return the configuration of one of its runs: the shared budget, then `overrides`, then what is its own.
@@ -77,10 +78,10 @@ class Contender:
                 raise ConfigError(f"{key} is set by the comparison itself; leave out {override!r}")
         own = [f"loss.name={self.name}", f"run.seed={seed}", *(f"loss.{option}" for option in self.options)]
         if self.pairs:
-            each = 2 if issubclass(LOSSES[self.name], NPair) else 4
+            each = 2 if issubclass(loss_class(self.name), NPair) else 4
             own += ["run.sampler=pk", f"run.faces_per_identity={each}"]
         config = load_config(overrides=[*overrides, *own], recipe=RECIPE)
-        build_loss(self.name, 2, 2, **config.loss.options())  # refuses what the loss does not take
+        build_loss(self.name, 2, 2, **config.loss.given())  # refuses what the loss does not take
         return config
 
 
@@ -92,13 +93,15 @@ def contender(text: str) -> Contender:
         ConfigError: an option cannot be read.
     """
     name, *parts = (part.strip() for part in text.split(":"))
-    if name not in LOSSES:
+    if name not in LOSSES and parts and is_reference(f"{name}:{parts[0]}"):
+        name = f"{name}:{parts.pop(0)}"
+    elif name not in LOSSES and name not in installed(Kind.loss):
         raise UnknownNameError("loss", name, (*LOSSES, *(label for label in STORY if ":" in label)))
     options = []
     for part in parts:
         if "=" in part:
             options.append(part)
-        elif "mining" not in LOSSES[name].options():
+        elif "mining" not in loss_class(name).options():
             raise ConfigError(f"{part!r} in {text!r} is not an option; write it as {name}:OPTION=VALUE")
         elif part not in MINING:
             raise UnknownNameError(f"mining of {name}", part, MINING)

@@ -36,7 +36,7 @@ def target_logits(contender: Contender, config: TrainConfig) -> tuple[Curve, ...
     AdaFace and MagFace have three: a short, a middle and a long embedding. Short and long are where the margin stops
     to change: for AdaFace 1 / h standard deviations from the mean, for MagFace its two lengths.
     """
-    head = build_loss(contender.name, 2, 2, **config.loss.options()).eval()
+    head = build_loss(contender.name, 2, 2, **config.loss.given()).eval()
     if not isinstance(head, CosineHead):
         return ()
     lengths = {"": 1.0}

@@ -5,7 +5,10 @@ same whichever process prepares it and whenever.
 """
 
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ import numpy.typing as npt
 
 from edgeface.conditions.drawing import worsen
 from edgeface.images import decode_image, encode_image
+from edgeface.plugins import Kind, build, is_plugin
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,7 +40,17 @@ class AugmentConfig:
         conditions: put the face under what a door does to it: night, motion, a mask, dark glasses and more, of any
             strength (`edgeface.conditions.drawing`). A stored teacher answers for the face as it is, so the student
             learns that these change nothing.
+        name: of a plug-in that changes each face after all this, however likely; empty for none. It derives from
+            `Augmentation`.
+        options: of the plug-in, all that its constructor takes; in a file and on the command line they are keys of
+            `augment`.
     """
+
+    BESIDE_PLUGIN = frozenset(
+        {"flip", "jitter", "colour", "grey", "blur", "downscale", "jpeg", "noise", "cutout", "blend", "warp"}
+        | {"conditions", "name", "options"}
+    )
+    """Keys of edgeface's own changes; all others are for the constructor of a plug-in, if there is one."""
 
     flip: float = 0.5
     jitter: float = 0.8
@@ -50,11 +64,53 @@ class AugmentConfig:
     blend: float = 0.0
     warp: float = 0.0
     conditions: float = 0.0
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @staticmethod
+    def names_plugin(name: object) -> bool:
+        """Tell whether there is a plug-in of this name."""
+        return isinstance(name, str) and is_plugin(Kind.augmentation, name)
+
+    def chances(self) -> dict[str, float]:
+        """Return the probability of each change."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "options")}
 
     @property
     def makes_faces(self) -> bool:
         """Whether there will be faces without identity, which only a teacher that sees them can teach about."""
         return self.blend > 0 or self.warp > 0
+
+
+class Augmentation(ABC):
+    """A change to training faces from outside this package; see `edgeface.plugins`.
+
+    One object is made in each process that prepares faces. What its constructor takes are its options.
+    """
+
+    @abstractmethod
+    def __call__(self, face: Image, rng: np.random.Generator) -> Image:
+        """Return a changed copy of a face.
+
+        Args:
+            face: (112, 112, 3) uint8 RGB; to be left as it is.
+            rng: the only source of chance, or else a run that is resumed will not end as it would have.
+
+        Returns:
+            (112, 112, 3) uint8 RGB.
+        """
+
+
+def build_augmentation(config: AugmentConfig) -> Augmentation | None:
+    """Load the plug-in of a configuration, which runs its code; None where there is none.
+
+    Raises:
+        UnknownNameError, PluginError: as `edgeface.plugins.build`.
+    """
+    if not config.name:
+        return None
+    made: Augmentation = build(Kind.augmentation, config.name, Augmentation, (), config.options)
+    return made
 
 
 def augment(face: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgeface.children import deaf_children
-from edgeface.data.augment import AugmentConfig, augment
+from edgeface.data.augment import Augmentation, AugmentConfig, augment, build_augmentation
 from edgeface.data.faceset import UNKNOWN, FaceSet
 from edgeface.data.morphing import blend, warp
+from edgeface.errors import DataError
+from edgeface.faces import FACE_SIZE
 
 Place = tuple[int, int]
 """(epoch, index of the face). A face that comes again in an epoch is placed in one after the last, which no other
@@ -105,6 +108,11 @@ class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
         self.config = config
         self.seed = seed
 
+    @cached_property
+    def plugin(self) -> Augmentation | None:
+        """The change from outside, made in the process that prepares faces."""
+        return build_augmentation(self.config)
+
     def __len__(self) -> int:
         return len(self.faces)
 
@@ -119,7 +127,17 @@ class AugmentedFaces(Dataset[tuple[torch.Tensor, int, int]]):
             if chance[1] < self.config.warp:
                 face, label = warp(face, rng), UNKNOWN
         face = augment(face, self.config, rng)
+        if self.plugin is not None:
+            face = self._checked(self.plugin(face, rng))
         return torch.from_numpy(np.ascontiguousarray(face)), label, index
+
+    def _checked(self, face: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        if getattr(face, "shape", None) != (FACE_SIZE, FACE_SIZE, 3) or face.dtype != np.uint8:
+            seen = f"{face.shape} {face.dtype}" if isinstance(face, np.ndarray) else type(face).__name__
+            raise DataError(
+                f"the augmentation {self.config.name} gave {seen}; it has to give ({FACE_SIZE}, {FACE_SIZE}, 3) uint8"
+            )
+        return face
 
 
 def open_loader(

@@ -8,12 +8,14 @@ from edgeface.evaluation.comparison import ComparisonReport
 from edgeface.evaluation.groups import GroupRates
 from edgeface.evaluation.identification import IdentificationReport
 from edgeface.evaluation.verification import rate_name
+from edgeface.schema_files import SCHEMA_VERSION
 
 
 def to_json(assessment: Assessment) -> dict[str, Any]:
     """Return everything that was measured, as plain values."""
     report, point, plan = assessment.report, assessment.point, assessment.plan
     facts: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
         "protocol": plan.protocol,
         "pairs": report.pairs,
         "accuracy": report.accuracy,

@@ -1,5 +1,6 @@
 """Opening whatever a user calls a model: a run folder, a checkpoint, an ONNX file or a bundle."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,16 +40,23 @@ class OpenModel:
 
 
 def open_model(
-    path: Path, *, precision: str = "auto", provider: str = "auto", threads: int = 0, cosine: bool = False
+    path: Path,
+    *,
+    precision: str = "auto",
+    provider: str = "auto",
+    threads: int = 0,
+    cosine: bool = False,
+    allow_plugins: Collection[str] = (),
 ) -> OpenModel:
     """Open a run folder, a checkpoint folder, an ONNX embedder, a bundle, or one that comes with the package.
 
-    With `cosine` two faces are compared by cosine, even if the bundle has a cohort.
+    With `cosine` two faces are compared by cosine, even if the bundle has a cohort. `allow_plugins` are those that a
+    checkpoint may name, as `edgeface.training.checkpoint.load_backbone`.
 
     Raises:
         ConfigError: nothing of that kind lies there, or the precision does not fit the kind of model.
-        CheckpointError, BundleError, ProviderError: as the kind of model raises them; also where this device
-            requires signed bundles and the model is a loose ONNX file.
+        CheckpointError, PluginError, BundleError, ProviderError: as the kind of model raises them; also where this
+            device requires signed bundles and the model is a loose ONNX file.
     """
     name = readable_name(str(path))
     if path.suffix == ".onnx" and path.is_file():
@@ -74,5 +82,5 @@ def open_model(
         from edgeface.training.checkpoint import load_backbone
     except ImportError:
         raise MissingPackageError("torch", "train") from None
-    backbone, info = load_backbone(path)
+    backbone, info = load_backbone(path, allow_plugins)
     return OpenModel(BackboneEmbedder(backbone), f"{name} (step {info.step})", "fp32", "torch")

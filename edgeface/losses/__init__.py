@@ -1,8 +1,12 @@
-"""Losses that teach a network to tell identities apart. A new one is a file here and a line in `LOSSES`."""
+"""Losses that teach a network to tell identities apart.
+
+A new one is a file here and a line in `LOSSES`, or a class elsewhere that derives from `Head`: see `edgeface.plugins`.
+"""
 
 from typing import Any, Final, Protocol, cast
 
-from edgeface.errors import ConfigError, UnknownNameError
+from edgeface import plugins
+from edgeface.errors import ConfigError
 from edgeface.losses.adaface import AdaFace
 from edgeface.losses.arcface import ArcFace
 from edgeface.losses.center import CenterLoss
@@ -55,6 +59,7 @@ __all__ = [
     "SupervisedContrastive",
     "Triplet",
     "build_loss",
+    "loss_class",
 ]
 
 Option = float | bool | str | None
@@ -89,31 +94,43 @@ class HeadBuilder(Protocol):
         """Build a head for that many identities."""
 
 
-def build_loss(name: str, classes: int, embedding_size: int, ranks: Ranks = ALONE, /, **options: Option) -> Head:
-    """Build a loss of `LOSSES` with freshly drawn parameters (torch's global generator).
+def loss_class(name: str) -> type[Head]:
+    """Return the class of a loss; that of a plug-in is loaded, which runs its code.
 
     Args:
-        name: a key of `LOSSES`.
-        classes: number of identities.
-        embedding_size: D.
-        ranks: the processes that share the classes of a `CosineHead`; other heads are whole in each.
-        options: keyword-only arguments of that loss, such as `scale`, `margin` or `mining`; None takes its default.
+        name: a key of `LOSSES`, `module:Class`, or the name of an installed plug-in.
 
     Raises:
         UnknownNameError: there is no such loss.
+        PluginError: as `edgeface.plugins.load`.
+    """
+    return LOSSES[name] if name in LOSSES else plugins.load(plugins.Kind.loss, name, Head, LOSSES)
+
+
+def build_loss(name: str, classes: int, embedding_size: int, ranks: Ranks = ALONE, /, **options: Any) -> Head:
+    """Build a loss with freshly drawn parameters (torch's global generator).
+
+    Args:
+        name: as `loss_class`.
+        classes: number of identities.
+        embedding_size: D.
+        ranks: the processes that share the classes of a `CosineHead`; other heads are whole in each.
+        options: arguments of that loss, such as `scale`, `margin` or `mining`; None takes its default.
+
+    Raises:
+        UnknownNameError, PluginError: as `loss_class`.
         ConfigError: the loss has no such option, or its value is out of range.
     """
+    kind: Any = loss_class(name)
+    ours = {"ranks": ranks} if issubclass(kind, CosineHead) else {}
+    given = {key: value for key, value in options.items() if value is not None}
     if name not in LOSSES:
-        raise UnknownNameError("loss", name, LOSSES)
-    given: dict[str, Option | Ranks] = {key: value for key, value in options.items() if value is not None}
-    taken = LOSSES[name].options()
+        return cast(Head, plugins.build(plugins.Kind.loss, name, Head, (classes, embedding_size), given, ours))
+    taken = kind.options()
     for key, value in given.items():
         if key not in taken:
             raise ConfigError(
                 f"loss.{key} = {value!r} has no effect on the loss {name}; leave it out, its options are: "
                 f"{', '.join(sorted(taken))}"
             )
-    kind: Any = LOSSES[name]
-    if issubclass(kind, CosineHead):
-        given["ranks"] = ranks
-    return cast(HeadBuilder, kind)(classes, embedding_size, **given)
+    return cast(HeadBuilder, kind)(classes, embedding_size, **given, **ours)

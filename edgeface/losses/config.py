@@ -1,9 +1,12 @@
 """Which loss, and its options, as a configuration names them."""
 
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 from edgeface.errors import ConfigError
+from edgeface.losses import LOSSES
+from edgeface.plugins import Kind, is_plugin
 
 SCALE: Final = 30.0
 OWN_DEFAULT: Final = -1.0
@@ -18,7 +21,7 @@ class LossConfig:
     does stands with the losses that take it.
 
     Attributes:
-        name: a key of `LOSSES`.
+        name: a key of `LOSSES`, `module:Class`, or the name of an installed plug-in (`edgeface.plugins`).
         scale: factor s before the softmax.
         margin: in the unit of that loss; below zero takes the loss's own default.
         weight: factor of this loss; 0 leaves it out.
@@ -48,7 +51,11 @@ class LossConfig:
         temperature: supcon.
         center_weight: center, the paper's lambda.
         center_rate: center, the paper's alpha.
+        options: of a plug-in, what its constructor takes; in a file and on the command line they are keys of `loss`.
     """
+
+    BESIDE_PLUGIN = frozenset({"name", "weight", "options"})
+    """Keys that hold for every loss; all others are for the constructor of a plug-in, if that is the loss."""
 
     name: str = "arcface"
     scale: float = SCALE
@@ -80,17 +87,23 @@ class LossConfig:
     temperature: float | None = None
     center_weight: float | None = None
     center_rate: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        extra = [f.name for f in fields(self)[4:] if getattr(self, f.name) is not None]
+        extra = [f.name for f in fields(self)[4:-1] if getattr(self, f.name) is not None] + list(self.options)
         if not self.weight and extra:
             raise ConfigError(f"loss.{extra[0]} has no effect where loss.weight is 0; leave one of them out")
 
-    def options(self) -> dict[str, float | bool | str]:
+    @staticmethod
+    def names_plugin(name: object) -> bool:
+        """Tell whether a loss of this name is a plug-in."""
+        return isinstance(name, str) and name not in LOSSES and is_plugin(Kind.loss, name)
+
+    def given(self) -> dict[str, Any]:
         """Return the options that were set, for `edgeface.losses.build_loss`."""
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "weight")}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "weight", "options")}
         if self.margin < 0:
-            del options["margin"]
+            del given["margin"]
         if self.scale == SCALE:
-            del options["scale"]
-        return {name: value for name, value in options.items() if value is not None}
+            del given["scale"]
+        return {name: value for name, value in given.items() if value is not None} | dict(self.options)

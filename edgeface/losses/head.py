@@ -1,6 +1,5 @@
 """What every loss over identities is: embeddings and labels in, one number out."""
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final, TypedDict, Unpack
 
@@ -12,6 +11,7 @@ from edgeface.errors import ConfigError, DataError
 from edgeface.losses.classes import Chosen, choose, draw_directions, sample
 from edgeface.losses.cross_entropy import IGNORED, ClassCosines, TargetCrossEntropy
 from edgeface.losses.ranks import ALONE, Ranks, summed
+from edgeface.plugin_options import constructor_options
 
 NO_OPTIONS: Final = frozenset({"ranks", "per_class"})
 """Keyword-only arguments of heads that are not for a user to set."""
@@ -20,7 +20,7 @@ NO_OPTIONS: Final = frozenset({"ranks", "per_class"})
 class Head(nn.Module, ABC):
     """A loss with the parameters it needs; it is stripped before export.
 
-    Its options are the keyword-only arguments of its constructor.
+    Its constructor takes `classes` and `embedding_size`; its keyword-only arguments are the loss's options.
 
     Args:
         classes: number of identities.
@@ -49,15 +49,8 @@ class Head(nn.Module, ABC):
     @classmethod
     def options(cls) -> tuple[str, ...]:
         """Return the names of the options that a user may set, also those that the constructor hands on to its base."""
-        names: dict[str, None] = {}
-        for kind in cls.__mro__:
-            if "__init__" not in vars(kind):
-                continue
-            parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
-            names |= dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                break
-        return tuple(name for name in names if name not in NO_OPTIONS)
+        found = constructor_options(cls, given=2)
+        return tuple(name for name, o in found.items() if o.kind is o.KEYWORD_ONLY and name not in NO_OPTIONS)
 
     def check(self, labels: Tensor) -> None:
         """Raise a DataError if a label is neither `IGNORED` nor in [0, classes)."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from edgeface.errors import TrainingError
 from edgeface.losses.distillation import Distillation
 from edgeface.losses.head import Head
 from edgeface.losses.ranks import ALONE, Ranks, gathered_rows
@@ -43,6 +44,11 @@ class Objective(nn.Module):
         identity = imitation = None
         if self.head is not None:
             identity = self.head(embeddings, labels)
+            if identity.shape != ():
+                raise TrainingError(
+                    f"the loss {type(self.head).__name__} gave an array of the shape {tuple(identity.shape)}; it has "
+                    "to give one number, the mean over the faces"
+                )
             total = total + self.head_weight * identity
         if self.distillation is not None and targets is not None:
             imitation = self.distillation(embeddings, self.ranks.gather(targets))

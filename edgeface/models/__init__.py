@@ -1,18 +1,21 @@
 """Embedding networks: aligned faces in, embeddings out.
 
 Every network takes (N, 3, 112, 112) float32 RGB in [-1, 1] and gives (N, D) float32, not normalised. A new
-one is a file here, a line in `MODELS`, and what was published about it in `PUBLISHED`.
+one is a file here, a line in `MODELS`, and what was published about it in `PUBLISHED`; or a class elsewhere, whose
+constructor takes the embedding size and options: see `edgeface.plugins`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
 
-from edgeface.errors import ConfigError, UnknownNameError
+from edgeface import plugins
+from edgeface.errors import ConfigError, PluginError
+from edgeface.faces import FACE_SIZE
 from edgeface.models.counting import count_multiply_adds, count_parameters
 from edgeface.models.edgenext import EdgeFace
 from edgeface.models.ghostfacenet import GhostFaceNet
@@ -33,6 +36,7 @@ __all__ = [
     "count_multiply_adds",
     "count_parameters",
     "describe_model",
+    "is_built_in",
 ]
 
 MODELS: Final[dict[str, Callable[[int], nn.Module]]] = {
@@ -81,36 +85,63 @@ class ModelFacts:
     source: str
 
 
-def build_model(name: str, embedding_size: int) -> nn.Module:
-    """Build a network of `MODELS` with freshly drawn weights (torch's global generator), in training mode.
+def is_built_in(name: str) -> bool:
+    """Tell whether a network is edgeface's own, or one of timm: not a plug-in."""
+    return name in MODELS or name.startswith(TIMM_PREFIX)
+
+
+def build_model(name: str, embedding_size: int, **options: Any) -> nn.Module:
+    """Build a network with freshly drawn weights (torch's global generator), in training mode.
 
     Args:
-        name: a key of `MODELS`, or `timm:NAME` for a network of the package timm.
+        name: a key of `MODELS`; `timm:NAME` for a network of the package timm; or a plug-in, `module:Class` or the name
+            of an installed one, whose code is run.
         embedding_size: D, the length of an embedding.
+        options: of a plug-in, as its constructor takes them.
 
     Raises:
         UnknownNameError: there is no such network.
         MissingPackageError: a network of timm was asked, and timm is not installed.
         ConfigError: the embedding size is outside 1 to `MAX_EMBEDDING_SIZE`.
+        PluginError: the plug-in does not load, refuses its options, or is no network as edgeface needs it.
     """
-    if name not in MODELS and not name.startswith(TIMM_PREFIX):
-        raise UnknownNameError("model", name, (*MODELS, f"{TIMM_PREFIX}NAME"))
     if not 1 <= embedding_size <= MAX_EMBEDDING_SIZE:
         raise ConfigError(
             f"an embedding size lies between 1 and {MAX_EMBEDDING_SIZE}, {embedding_size} was asked; 128 is usual"
         )
     if name.startswith(TIMM_PREFIX):
         return TimmBackbone(name.removeprefix(TIMM_PREFIX), embedding_size)
-    return MODELS[name](embedding_size)
+    return MODELS[name](embedding_size) if name in MODELS else _plugin(name, embedding_size, options)
+
+
+def _plugin(name: str, embedding_size: int, options: dict[str, Any]) -> nn.Module:
+    """Build a network from outside, and see that faces go in and embeddings come out."""
+    known = (*MODELS, f"{TIMM_PREFIX}NAME")
+    model: nn.Module = plugins.build(plugins.Kind.backbone, name, nn.Module, (embedding_size,), options, known=known)
+    try:
+        with torch.no_grad():
+            found = model.eval()(torch.zeros(2, 3, FACE_SIZE, FACE_SIZE))
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0]
+        raise PluginError(f"backbone {name} cannot embed a (2, 3, {FACE_SIZE}, {FACE_SIZE}) tensor: {said}") from error
+    shape = tuple(getattr(found, "shape", ()))
+    if shape != (2, embedding_size):
+        raise PluginError(
+            f"backbone {name} gave {shape or type(found).__name__} for two faces; it has to give (2, {embedding_size})"
+        )
+    return model.train()
 
 
 def describe_model(name: str) -> ModelFacts:
     """Count a network at its published embedding size, without drawing or computing numbers where that can be.
 
+    A plug-in is loaded for it, which runs its code, and counted at 512.
+
     Raises:
         UnknownNameError, MissingPackageError, ConfigError: as `build_model`.
     """
-    published = PUBLISHED.get(name, Published(512, f"package timm, {name.removeprefix(TIMM_PREFIX)}"))
+    source = f"package timm, {name.removeprefix(TIMM_PREFIX)}" if name.startswith(TIMM_PREFIX) else "plug-in"
+    published = PUBLISHED.get(name, Published(512, source))
     with torch.device("meta" if name in MODELS else "cpu"):
         model = build_model(name, published.embedding_size)
     return ModelFacts(

@@ -13,8 +13,8 @@ has no classes and no optimizer, so it cannot be resumed. How many processes wro
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgeface.errors import CheckpointError, EdgefaceError
+from edgeface.errors import CheckpointError, EdgefaceError, PluginError
 from edgeface.files import parse_json
 from edgeface.losses.ranks import ALONE, Ranks
-from edgeface.models import build_model
+from edgeface.models import MODELS, build_model, is_built_in
+from edgeface.plugins import Kind, Plugin, assert_allowed, is_reference, unknown
 from edgeface.training.processes import shared_folder
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class CheckpointInfo:
     """What a checkpoint says about itself.
 
     Attributes:
-        model: key of `edgeface.models.MODELS`.
+        model: as `edgeface.models.build_model`; of a plug-in `module:Class`.
         embedding_size: D.
         classes: identities that the head was trained on.
         faces: pictures that it was trained on.
-        loss: key of `edgeface.losses.LOSSES`.
+        loss: as `edgeface.losses.loss_class`; of a plug-in `module:Class`.
         data: what it was trained on, as given.
         step: steps done.
         epoch: epochs done, whole ones.
@@ -62,6 +63,7 @@ class CheckpointInfo:
         config: the whole configuration, as `TrainConfig.to_dict`.
         edgeface: version of the package that wrote it.
         fingerprint: of the data, see `edgeface.training.fingerprint`; None in old checkpoints.
+        plugins: what ran that is not edgeface's own, as `edgeface.plugins.Plugin.to_json`.
     """
 
     model: str
@@ -78,6 +80,11 @@ class CheckpointInfo:
     config: Mapping[str, Any]
     edgeface: str
     fingerprint: Mapping[str, str] | None = None
+    plugins: Sequence[Mapping[str, str]] = ()
+
+    def plugin(self, kind: Kind) -> Plugin | None:
+        """Return what is remembered of the plug-in of a kind, None if there was none."""
+        return next((Plugin.from_json(facts) for facts in self.plugins if facts["kind"] == kind), None)
 
 
 def save_checkpoint(
@@ -112,6 +119,8 @@ def save_checkpoint(
             if optimizer is not None:
                 save_file(_stored(optimizer), temporary / OPTIMIZER)
             state = {"format_version": FORMAT_VERSION, **asdict(info)}
+            if not info.plugins:  # so that an older edgeface reads it, too
+                del state["plugins"]
             (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
@@ -184,6 +193,13 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _are_plugins(value: object) -> bool:
+    try:
+        return isinstance(value, list | tuple) and len([Plugin.from_json(facts) for facts in value]) <= len(Kind)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return False
+
+
 _SOUND: Final[Mapping[str, Callable[[Any], bool]]] = {
     "model": _is_text,
     "loss": _is_text,
@@ -198,27 +214,42 @@ _SOUND: Final[Mapping[str, Callable[[Any], bool]]] = {
     "accuracy": lambda value: value is None or _is_number(value),
     "best_accuracy": lambda value: value is None or _is_number(value),
     "config": lambda value: isinstance(value, dict),
+    "plugins": _are_plugins,
     "fingerprint": lambda value: value is None or (isinstance(value, dict) and all(map(_is_text, value.values()))),
 }
 """What a field may hold: the file says what it likes."""
 
 
-def load_backbone(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
+def load_backbone(path: str | Path, allow: Collection[str] = ()) -> tuple[nn.Module, CheckpointInfo]:
     """Load the embedding network of a run, without its head.
 
     Args:
         path: run folder (its best checkpoint is taken, or else the last) or checkpoint folder.
+        allow: plug-ins that it may name, `module:Class`: their code is run. No other code of a checkpoint ever is.
 
     Returns:
         The network on the CPU, float32, in evaluation mode and without gradients, and what its checkpoint says.
 
     Raises:
         CheckpointError: the checkpoint is missing, broken, of another version, or does not fit its network.
+        PluginError: its network is a plug-in that is not allowed, not installed, or does not load.
     """
     folder = find_checkpoint(Path(path))
     info = read_info(folder)
+    options: dict[str, Any] = {}
+    if not is_built_in(info.model):
+        if not is_reference(info.model):  # what an entry point leads to is not for a checkpoint to choose
+            raise CheckpointError(f"{folder / STATE}: {unknown(Kind.backbone, info.model, MODELS)}")
+        # By what would run, not by what is said of it.
+        known = info.plugin(Kind.backbone)
+        plugin = Plugin(Kind.backbone, info.model) if known is None else replace(known, reference=info.model)
+        assert_allowed(plugin, allow, f"the checkpoint {folder}")
+        table = info.config.get("model")
+        options = table.get("options", {}) if isinstance(table, dict) else {}
     try:
-        model = build_model(info.model, info.embedding_size)
+        model = build_model(info.model, info.embedding_size, **options)
+    except PluginError:
+        raise
     except (EdgefaceError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE}: {error}") from error
     load_weights(folder / BACKBONE, model)

@@ -1,15 +1,16 @@
 """What a training run does, read from TOML and `key=value` overrides, with every key and type checked."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from edgeface.data.augment import AugmentConfig
-from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.errors import ConfigError
 from edgeface.losses import LOSSES
 from edgeface.losses.config import LossConfig as LossConfig
-from edgeface.models import MODELS
+from edgeface.models import MODELS, is_built_in
+from edgeface.plugins import Kind, Plugin, find, is_plugin, unknown
 from edgeface.training.settings import differences, from_tables, read_settings
 
 PLACES: Final = frozenset({"data.path", "data.workers", "teacher.path", "teacher.transform"})
@@ -37,19 +38,30 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Which network of `edgeface.models.MODELS`, how many numbers an embedding has, and what it knows already.
+    """Which network, how many numbers an embedding has, and what it knows already.
 
     Attributes:
-        name: of the network.
+        name: as `edgeface.models.build_model`: of `MODELS`, of timm, or a plug-in.
         embedding_size: D.
         start: checkpoint folder or run folder of the same network to begin with, or of one that lacks some blocks of
             this one (resnet-edge for resnet-edge-deep), which then begin as blocks that change nothing; empty for fresh
             weights.
+        options: of a plug-in, all that its constructor takes besides the embedding size; in a file and on the command
+            line they are keys of `model`.
     """
+
+    BESIDE_PLUGIN = frozenset({"name", "embedding_size", "start", "options"})
+    """Keys that hold for every network; all others are for the constructor of a plug-in, if that is the network."""
 
     name: str = "resnet-edge"
     embedding_size: int = 128
     start: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @staticmethod
+    def names_plugin(name: object) -> bool:
+        """Tell whether a network of this name is a plug-in."""
+        return isinstance(name, str) and not is_built_in(name) and is_plugin(Kind.backbone, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +150,15 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        for kind, name, choices in (("model", self.model.name, MODELS), ("loss", self.loss.name, LOSSES)):
-            if name not in choices:
-                raise UnknownNameError(kind, name, choices)
+        for kind, part, is_known, names in (
+            (Kind.backbone, self.model, is_built_in(self.model.name), MODELS),
+            (Kind.loss, self.loss, self.loss.name in LOSSES, LOSSES),
+            (Kind.augmentation, self.augment, not self.augment.name, {}),
+        ):
+            if is_known and part.options:
+                raise ConfigError(f"{', '.join(part.options)} are options of a plug-in, and {part.name!r} is none")
+            if not is_known and not is_plugin(kind, part.name):
+                raise unknown(kind, part.name, names)
         limits = (
             ("run.epochs", self.run.epochs, 1, 1_000_000),
             ("data.val_identities", self.data.val_identities, 0, 0.5),
@@ -161,7 +179,7 @@ class TrainConfig:
             ("run.eval_epochs", self.run.eval_epochs, 1, 1_000_000),
             ("run.checkpoint_epochs", self.run.checkpoint_epochs, 1, 1_000_000),
             ("run.val_pairs", self.run.val_pairs, 0, 10_000_000),
-            *((f"augment.{f.name}", getattr(self.augment, f.name), 0, 1) for f in fields(self.augment)),
+            *((f"augment.{name}", chance, 0, 1) for name, chance in self.augment.chances().items()),
         )
         for key, value, low, high in limits:
             if not low <= value <= high:
@@ -185,7 +203,20 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return nested tables of plain values, as `from_dict` takes them."""
-        return asdict(self)
+        tables = asdict(self)
+        if self.loss.names_plugin(self.loss.name):  # its options may be called as those of other losses are
+            tables["loss"] = {"name": self.loss.name, "weight": self.loss.weight, "options": self.loss.given()}
+        return tables
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Return the plug-ins that a run loads, with the packages that they come from."""
+        named = (
+            (Kind.backbone, self.model.name, is_built_in(self.model.name)),
+            (Kind.loss, self.loss.name, self.loss.name in LOSSES or not self.loss.weight),
+            (Kind.augmentation, self.augment.name, not self.augment.name),
+        )
+        found = (find(kind, name) for kind, name, is_known in named if not is_known)
+        return tuple(plugin for plugin in found if plugin is not None)
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = (), recipe: str = "") -> TrainConfig:

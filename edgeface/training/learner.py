@@ -87,12 +87,12 @@ class Learner:
         self.ranks, self.device, self.precision = ranks, device, precision
         self.classes = classes
         self.clip_norm = config.optimizer.clip_norm or math.inf
-        self.backbone = build_model(config.model.name, config.model.embedding_size)
+        self.backbone = build_model(config.model.name, config.model.embedding_size, **config.model.options)
         if not resumes:
             begin_with(config.model, self.backbone)
         head = None
         if config.loss.weight:
-            options = config.loss.options()
+            options = config.loss.given()
             head = build_loss(config.loss.name, classes, config.model.embedding_size, ranks, **options)
         self.head = head
         self.objective = Objective(head, config.loss.weight, config.teacher.weight if taught else 0.0, ranks)

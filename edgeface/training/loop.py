@@ -6,10 +6,16 @@ import time
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from edgeface.data import FaceSet
+from edgeface.data.augment import build_augmentation
 from edgeface.data.loader import AugmentedFaces, open_loader
 from edgeface.errors import CheckpointError
 from edgeface.files import write_text
+from edgeface.losses import build_loss
+from edgeface.models import build_model
+from edgeface.plugins import Kind
 from edgeface.training.checkpoint import BEST, LAST, OPTIMIZER, CheckpointInfo, read_info, recover_checkpoint
 from edgeface.training.config import TrainConfig, changed_keys
 from edgeface.training.device import pick_precision
@@ -70,6 +76,7 @@ def train(
             recover_checkpoint(run / LAST)
         gather_objects(None, ranks)  # before the others look
         with together(ranks):
+            check_plugins(config)
             before = _resumable(run, config, resume)
             material = prepare(config, faces, validation)
             batches = order_batches(config, material.faces, before.step if before else 0, ranks)
@@ -108,6 +115,22 @@ def train(
             asked = time.perf_counter()
         gather_objects(None, ranks)  # the first may still write
         return read_info(run / LAST)
+
+
+def check_plugins(config: TrainConfig) -> None:
+    """Load the plug-ins of a run, and see that they take their options, before any data is read.
+
+    Raises:
+        UnknownNameError, PluginError: as `edgeface.plugins.build`.
+    """
+    if plugins := {plugin.kind for plugin in config.plugins()}:
+        size = config.model.embedding_size
+        with torch.random.fork_rng(devices=()):
+            if Kind.backbone in plugins:
+                build_model(config.model.name, size, **config.model.options)
+            if Kind.loss in plugins:
+                build_loss(config.loss.name, 2, size, **config.loss.given())
+        build_augmentation(config.augment)
 
 
 def _open_folder(run: Path, config: TrainConfig, before: CheckpointInfo | None) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from edgeface.data import UNKNOWN, FaceSet
 from edgeface.data.loader import EpochBatches
 from edgeface.errors import DataError
-from edgeface.losses import LOSSES, PairHead
+from edgeface.losses import PairHead, loss_class
 from edgeface.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def check_pairs(config: TrainConfig, faces: FaceSet, batches: EpochBatches) -> N
     Raises:
         DataError: no batch has a pair, so that the run would learn nothing of them.
     """
-    if not config.loss.weight or not issubclass(LOSSES[config.loss.name], PairHead):
+    if not config.loss.weight or not issubclass(loss_class(config.loss.name), PairHead):
         return
     loss = f"the loss {config.loss.name} compares two pictures of a person"
     counts = [count for label, count in faces.label_counts().items() if label != UNKNOWN]

@@ -8,6 +8,7 @@ from typing import Final
 from edgeface import __version__
 from edgeface.errors import TrainingError
 from edgeface.files import is_full
+from edgeface.plugins import Kind
 from edgeface.training.checkpoint import BEST, LAST, CheckpointInfo
 from edgeface.training.config import TrainConfig
 from edgeface.training.curves import draw_curves
@@ -55,6 +56,8 @@ class Record:
         self.steps = config.run.epochs * per_epoch
         self.first = learner.ranks.rank == 0
         self.fingerprint = fingerprint(material.faces)
+        self.plugins = config.plugins()
+        self.reference = {plugin.kind: plugin.reference for plugin in self.plugins}
         self.accuracy = before.accuracy if before else None
         self.best = before.best_accuracy if before else None
         self.seconds_before = before.seconds if before else 0.0
@@ -134,11 +137,11 @@ class Record:
 
     def _info(self, step: int, epoch: int) -> CheckpointInfo:
         return CheckpointInfo(
-            model=self.config.model.name,
+            model=self.reference.get(Kind.backbone, self.config.model.name),
             embedding_size=self.config.model.embedding_size,
             classes=self.material.classes,
             faces=len(self.material.faces),
-            loss=self.config.loss.name,
+            loss=self.reference.get(Kind.loss, self.config.loss.name),
             data=self.material.faces.name,
             step=step,
             epoch=epoch,
@@ -148,6 +151,7 @@ class Record:
             config=self.config.to_dict(),
             edgeface=__version__,
             fingerprint=self.fingerprint,
+            plugins=tuple(plugin.to_json() for plugin in self.plugins),
         )
 
 

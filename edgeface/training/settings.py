@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Final, Literal, TypeVar
 
 from edgeface.errors import ConfigError, UnknownNameError
+from edgeface.plugin_options import toml_value
 
 TASKS: Final = ("embed", "detect", "quality")
 """What a network can be trained for; a recipe that is not for `embed` says so with the key `task`."""
@@ -66,7 +67,7 @@ def read_settings(
             raise ConfigError(f"the override {override!r} has no value; write it as key=value, as run.seed=1")
         if not dot:
             raise _unknown(kind, section, "the overrides")
-        _merge(kind, values, {section: {name: _value(text.strip())}}, "the overrides")
+        _merge(kind, values, {section: {name: toml_value(text.strip())}}, "the overrides")
     return from_tables(kind, values, source)
 
 
@@ -86,11 +87,22 @@ def from_tables(kind: type[Sections], values: Mapping[str, Any], source: str) ->
         if not isinstance(table, Mapping):
             raise ConfigError(f"{section} in {source} is {table!r}; it should be a table of keys")
         hints = typing.get_type_hints(part)
+        table = _with_plugin_options(part, table)
         for key in table:
             if key not in hints:
                 raise _unknown(kind, f"{section}.{key}", source)
         built[section] = part(**{key: _typed(f"{section}.{key}", value, hints[key]) for key, value in table.items()})
     return kind(**built)
+
+
+def _with_plugin_options(part: type, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the keys of a section, with those that are for the constructor of its plug-in under `options`."""
+    own: frozenset[str] | None = getattr(part, "BESIDE_PLUGIN", None)
+    if own is None or not part.names_plugin(table.get("name")):  # type: ignore[attr-defined]
+        return table
+    options = {key: value for key, value in table.items() if key not in own}
+    kept = {key: value for key, value in table.items() if key in own}
+    return kept | {"options": {**kept.get("options", {}), **options}}
 
 
 def differences(
@@ -132,13 +144,6 @@ def _merge(kind: type, values: dict[str, dict[str, Any]], more: Mapping[str, Any
         values.setdefault(section, {}).update(table)
 
 
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a word or a path without quotes
-
-
 def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, table in config.items() for key, value in table.items()}
 
@@ -157,6 +162,10 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
             raise ConfigError(f"{key} = {value!r} should be an array of {len(kinds)} numbers")
         return tuple(_typed(key, item, kind) for item, kind in zip(value, kinds, strict=True))
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key} = {value!r} should be a table of keys")
+        return dict(value)
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint:  # bool is not an int here

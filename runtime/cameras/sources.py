@@ -27,9 +27,12 @@ from edgeface.image_kinds import (
     unread_kind,
 )
 from edgeface.images import read_photograph
+from edgeface.plugin_options import split_options
+from edgeface.plugins import Kind, is_plugin
 from edgeface.runtime.cameras.frames import Frame, FrameSequence, FrameSource
 from edgeface.runtime.cameras.gstreamer import Pipeline, check_gstreamer, describe_pipeline
 from edgeface.runtime.cameras.http_pictures import open_pictures
+from edgeface.runtime.cameras.plugin import load_source, open_source
 from edgeface.runtime.cameras.redaction import printable, redact
 from edgeface.runtime.cameras.video import Asked, Camera, Stream, VideoFile, quiet_opencv, suggest_cameras
 from edgeface.runtime.cameras.view import View, Viewed
@@ -86,7 +89,8 @@ def find_source(
 
     Args:
         spec: `0`, `camera:0`, `/dev/video0` or a link to it such as those in `/dev/v4l/by-id`; a path; a URL of one
-            of `STREAM_SCHEMES`; or `gst:` and a GStreamer pipeline.
+            of `STREAM_SCHEMES`; `gst:` and a GStreamer pipeline; or a plug-in, `module:Class` or the name of one
+            that is installed, perhaps with `?key=value&key=value`.
         asked: what to ask a camera for, and how often to ask for pictures that are not a stream; others ignore it.
         view: how to turn and cut the pictures.
         open_timeout_s: how long a stream may take to answer.
@@ -95,6 +99,7 @@ def find_source(
 
     Raises:
         SourceError: there is no such file, kind of stream or GStreamer.
+        UnknownNameError, PluginError: as `edgeface.runtime.cameras.plugin.load_source`.
     """
     found = _find(spec, asked, open_timeout_s, read_timeout_s, any_certificate)
     if view is None or view.is_plain:
@@ -118,6 +123,10 @@ def _find(
             True,
             lambda: Pipeline(pipeline, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s),
         )
+    plugin, options = split_options(spec) if names_plugin(spec) else ("", {})
+    if plugin:
+        made = load_source(plugin, options)
+        return FoundSource(plugin, made.live, lambda: open_source(made, plugin, options))
     if "://" in spec:
         scheme = spec.partition("://")[0].lower()
         if scheme not in STREAM_SCHEMES:
@@ -146,6 +155,11 @@ def _find(
     if path.is_dir() or _is_picture(path):
         return FoundSource(name, False, lambda: ImageFolder(path))
     return FoundSource(name, False, lambda: VideoFile(path))
+
+
+def names_plugin(spec: str) -> bool:
+    """Tell whether a text names a source from outside, with or without options; what lies there as a file does not."""
+    return is_plugin(Kind.source, spec.partition("?")[0]) and not os.path.exists(spec)
 
 
 def _is_picture(path: Path) -> bool:

@@ -3,10 +3,12 @@
 Detector            what the camera loop and the aligner need
 ├── YuNetDetector   OpenCV Zoo, runtime/detection/yunet.py
 ├── EdgeDetector    our own format, runtime/detection/edge_detector.py
-└── FixedDetector   says what it was told to; for tests
+├── FixedDetector   says what it was told to; for tests
+└── a plug-in       a class from outside that the user names, see `load_detector`
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -15,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeface.errors import BundleError
+from edgeface.plugin_options import split_options
+from edgeface.plugins import Kind, build, is_plugin
 from edgeface.runtime.detection import edge_detector, yunet
 from edgeface.runtime.detection.detections import MULTIPLE, Detections, DetectorSettings
 from edgeface.runtime.detection.edge_detector import EdgeDetector
@@ -31,6 +35,8 @@ __all__ = [
     "EdgeDetector",
     "FixedDetector",
     "YuNetDetector",
+    "load_detector",
+    "names_plugin",
     "open_detector",
 ]
 
@@ -44,6 +50,25 @@ class Detector(Protocol):
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Find the faces in `image`, (H, W, 3) uint8 RGB of any size."""
         ...
+
+
+def names_plugin(choice: str) -> bool:
+    """Tell whether a text names a detector from outside, with or without options; a file of that name does not."""
+    return is_plugin(Kind.detector, choice.partition("?")[0]) and not os.path.exists(choice)
+
+
+def load_detector(choice: str) -> Detector:
+    """Load the detector that a user named as `NAME` or `NAME?key=value&key=value`, which runs its code.
+
+    Its class derives from `Detector`; what the constructor takes are its options.
+
+    Raises:
+        ConfigError: the options are not of that form.
+        UnknownNameError, PluginError: as `edgeface.plugins.build`.
+    """
+    name, options = split_options(choice)
+    detector: Detector = build(Kind.detector, name, Detector, (), options)
+    return detector
 
 
 class FixedDetector:
