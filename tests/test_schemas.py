@@ -121,7 +121,7 @@ def test_the_other_events():
 def test_examples_in_the_documents():
     """Every example of docs/events.md is as its schema says, and every schema has one."""
     text = (Path(__file__).resolve().parents[1] / "docs" / "events.md").read_text()
-    parts = text.split("\n### `")[1:]
+    parts = text.split("\n## `")[1:]
     told = [part.partition("`")[0] for part in parts]
     assert told == list(schema_names())
     for name, part in zip(told, parts, strict=True):
