@@ -140,8 +140,7 @@ def bundle(tmp_path_factory):
         "plugins",
         "losses",
         "bundle fetch --list",
-        "bundle keygen {tmp}/r.key",
-        "bundle sign {bundle} --key {tmp}/r.key",
+        "bundle keygen {tmp}/r.key; bundle sign {bundle} --key {tmp}/r.key",
         "bundle inspect {bundle}",
         "bundle verify {bundle}",
         "bundle pack {bundle} {tmp}/b.zip",
@@ -150,11 +149,10 @@ def bundle(tmp_path_factory):
         "doctor --clear-cache",
     ],
 )
-def test_what_commands_print(line, bundle, tmp_path_factory, monkeypatch):
-    tmp = tmp_path_factory.getbasetemp() / "schema-lines"
-    tmp.mkdir(exist_ok=True)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp / "cache"))
-    arguments = [*line.format(tmp=tmp, bundle=bundle).split(), "--json"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert_printed(arguments, result.stdout)
+def test_what_commands_print(line, bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for one in line.format(tmp=tmp_path, bundle=bundle).split(";"):
+        arguments = [*one.split(), "--json"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert_printed(arguments, result.stdout)
